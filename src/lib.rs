@@ -1,0 +1,3 @@
+//! corelane: a DNS data plane for Kubernetes.
+
+pub mod limits;

@@ -1,0 +1,14 @@
+//! Every bound of the program, its unit (last in the name), and its reason.
+//!
+//! Bounds that depend on each other are asserted at compile time at the end of this file.
+
+/// Octets of a domain name in wire form, the root label included (RFC 1035 section 2.3.4).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Octets of one label (RFC 1035 section 2.3.4).
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Labels of a name, the root left out: 127 labels of one octet fill 255 octets.
+pub const NAME_LABELS_MAX: usize = 127;
+/// Octets of a DNS message: the length field on streams has 16 bits (RFC 1035 section 4.2.2).
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
+/// Octets of a UDP answer to a client without EDNS (RFC 1035 section 4.2.1).
+pub const UDP_BYTES_MIN: usize = 512;

@@ -1,0 +1,3 @@
+//! The `corelane` program: flags, sub-commands, control, workers, drain.
+
+fn main() {}
