@@ -1,0 +1,47 @@
+# The project's commands. `make` alone names them.
+
+CARGO ?= cargo
+PORT ?= 1053
+FUZZ_SECONDS ?= 60
+
+.PHONY: help run test fmt lint check fuzz bench loadtest conformance
+.DEFAULT_GOAL := help
+
+help: ## name these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: ## build and start the server on port 1053, with a built-in zone to try
+	$(CARGO) run --release --locked --bin corelane -- try -p $(PORT)
+
+test: ## install what is missing, then run every test
+	tests/setup build conformance
+	$(CARGO) test --workspace --locked
+
+conformance: ## the conformance corpus beside this repository, if there is one
+	tests/conformance
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: ## what needs no run: format, clippy, licences and advisories
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo-deny check; \
+	else echo 'lint: skipped: cargo-deny is not installed (cargo install cargo-deny)'; fi
+
+check: lint test ## lint and test: run before a commit
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
+	@for target in $$(cd tests/fuzz && $(CARGO) +nightly fuzz list); do \
+	    echo "fuzz: $$target"; \
+	    (cd tests/fuzz && $(CARGO) +nightly fuzz run $$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1) || exit 1; \
+	done
+
+bench: ## micro-benchmarks
+	$(CARGO) bench --workspace --locked
+
+loadtest: ## whole-server runs over real sockets, beside the peers that are installed
+	tests/setup build loadtest peers
+	$(CARGO) build --release --workspace --locked
+	loadtest/run
