@@ -1,3 +1,4 @@
 //! corelane: a DNS data plane for Kubernetes.
 
+pub mod data;
 pub mod limits;

@@ -12,3 +12,9 @@ pub const NAME_LABELS_MAX: usize = 127;
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Octets of a UDP answer to a client without EDNS (RFC 1035 section 4.2.1).
 pub const UDP_BYTES_MIN: usize = 512;
+
+/// Label sets of one family of metrics: what Prometheus bears from one target and more than a
+/// usual Corefile has; the rest is counted together as "overflow".
+pub const TALLY_SETS_MAX: usize = 8192;
+/// Chunks of 4,096 counter cells a core (a power of two): 16 MiB a core when all are in use.
+pub const TALLY_CHUNKS_MAX: usize = 512;
