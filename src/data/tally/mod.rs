@@ -141,8 +141,8 @@ impl Cells {
     #[inline]
     fn cell(&self, index: u32) -> Option<&AtomicU64> {
         let index = index as usize;
-        let chunk = self.chunks[index / CHUNK_CELLS & (TALLY_CHUNKS_MAX - 1)].get()?;
-        let line = &chunk[index / LINE_CELLS & (CHUNK_LINES - 1)];
+        let chunk = self.chunks[(index / CHUNK_CELLS) & (TALLY_CHUNKS_MAX - 1)].get()?;
+        let line = &chunk[(index / LINE_CELLS) & (CHUNK_LINES - 1)];
         Some(&line.0[index & (LINE_CELLS - 1)])
     }
 

@@ -232,8 +232,13 @@ impl Tally {
         if let Some(gauge) = &entry.always {
             return gauge.clone();
         }
-        let living = entry.readings().get(&key).into_iter().flatten().filter_map(Weak::upgrade);
-        if let Some(reading) = living.filter(|reading| reading.read.is_none()).last() {
+        let living = entry
+            .readings()
+            .get(&key)
+            .map_or(&[][..], |held| held)
+            .iter()
+            .filter_map(Weak::upgrade);
+        if let Some(reading) = living.rev().find(|reading| reading.read.is_none()) {
             return Gauge(reading);
         }
         entry.show(key, None)
