@@ -27,8 +27,10 @@ pub mod text;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+#[allow(clippy::disallowed_types, reason = "the registry is control's: workers never lock it")]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use crate::limits::TALLY_CHUNKS_MAX;
 pub use buckets::{
@@ -151,9 +153,12 @@ impl Cells {
     }
 }
 
+#[allow(clippy::disallowed_types, reason = "see above")]
+type Locked = Mutex<Registry>;
+
 /// The registry of the process, and every core's cells.
 pub struct Tally {
-    registry: Mutex<Registry>,
+    registry: Locked,
     cores: Box<[Arc<Cells>]>,
     /// Written by whoever is no worker, with locked additions: rare events only.
     shared: Cells,
@@ -163,7 +168,7 @@ impl Tally {
     /// A registry for `cores` writers: the workers, and control as the last.
     pub fn new(cores: usize) -> Arc<Tally> {
         let tally = Arc::new(Tally {
-            registry: Mutex::new(Registry::new()),
+            registry: Locked::new(Registry::new()),
             cores: (0..cores).map(|_| Arc::new(Cells::new())).collect(),
             shared: Cells::new(),
         });

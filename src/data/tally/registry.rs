@@ -5,7 +5,6 @@
 //! to the same labels is not taken away with it.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
@@ -91,7 +90,7 @@ struct Entry {
 /// The families and the next free cell.
 pub(super) struct Registry {
     families: Vec<Entry>,
-    by_name: HashMap<&'static str, usize>,
+    by_name: BTreeMap<&'static str, usize>,
     next: usize,
     full: bool,
 }
@@ -100,7 +99,7 @@ impl Registry {
     pub(super) fn new() -> Registry {
         Registry {
             families: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: BTreeMap::new(),
             next: SINK as usize + SINK_CELLS,
             full: false,
         }
@@ -277,8 +276,7 @@ impl Tally {
     /// Writes every family that has something to show, by name.
     pub fn write(&self, page: &mut Page<'_>) {
         let mut registry = self.registry();
-        let mut order: Vec<usize> = registry.by_name.values().copied().collect();
-        order.sort_unstable_by_key(|at| registry.families[*at].family.name);
+        let order: Vec<usize> = registry.by_name.values().copied().collect();
         for at in order {
             registry.families[at].write(self, page);
         }
