@@ -1,4 +1,5 @@
 //! corelane: a DNS data plane for Kubernetes.
 
+pub mod control;
 pub mod data;
 pub mod limits;

@@ -1,0 +1,426 @@
+//! The command line: CoreDNS's flags, read as Go reads them, and the sub-commands of our own.
+//!
+//! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
+//! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
+//! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
+//! A sub-command (`check`, `help`, `try`) is one only as the very first argument.
+//!
+//! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
+//! spelling are derived from clap's own list.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::ValueParser;
+use clap::{Arg, CommandFactory as _, Parser, ValueEnum};
+
+/// Names the engine where no flag does.
+pub const IO_ENGINE_VARIABLE: &str = "CORELANE_IO_ENGINE";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start the server.
+    Serve(Serve),
+    /// `check`: read a Corefile, tell all its faults, start nothing.
+    Check(Check),
+    /// `help`: a plugin's manual; without one the usage and the list of plugins.
+    Help(Option<String>),
+    /// `-version`: print [`super::version::text`].
+    Version,
+    /// `-plugins`: print the names of the plugins that are built in.
+    Plugins,
+}
+
+/// How to start the server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// The port of `dns://` keys that name none.
+    pub port: u16,
+    /// Where to write the process id.
+    pub pidfile: Option<PathBuf>,
+    /// Leave out the banner.
+    pub quiet: bool,
+    /// What carries plain UDP and TCP.
+    pub io_engine: IoEngine,
+}
+
+/// Where a configuration comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `Corefile` in the working directory; where there is none, CoreDNS's own `whoami` and `log`.
+    Default,
+    /// `-conf FILE`.
+    File(PathBuf),
+    /// `-conf stdin`.
+    Stdin,
+    /// `try`: the built-in sample configuration and zone, with lines to try.
+    Sample,
+}
+
+/// What carries plain UDP and TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IoEngine {
+    /// Readiness, `recvmmsg` and `sendmmsg`.
+    Mmsg,
+    /// io_uring.
+    Uring,
+}
+
+/// What `check` reads, and how it tells.
+#[derive(Debug, PartialEq, Eq, clap::Args)]
+pub struct Check {
+    /// The Corefile
+    #[arg(default_value = "Corefile")]
+    pub file: PathBuf,
+    /// How faults are told
+    #[arg(long, value_enum, default_value_t = Format::Report)]
+    pub format: Format,
+    /// Default port
+    #[arg(short = 'p', long = "dns.port", value_name = "PORT", default_value_t = 53)]
+    pub port: u16,
+}
+
+/// How `check` tells a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Place, fault, the line itself and a suggestion.
+    Report,
+    /// One line, as CoreDNS has it.
+    Coredns,
+}
+
+/// A command line that ends the process at once: the text for standard error and the exit status.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whole lines, without the last line's end.
+    pub message: String,
+    /// The exit status.
+    pub status: u8,
+}
+
+/// CoreDNS's flags and ours: the one list.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true, args_override_self = true)]
+struct Flags {
+    /// Corefile to load; stdin reads it from standard input (default "Corefile")
+    #[arg(long)]
+    conf: Option<String>,
+    /// Default port
+    #[arg(long = "dns.port", alias = "p", default_value_t = 53)]
+    port: u16,
+    /// What carries plain UDP and TCP: mmsg or uring (default "mmsg")
+    #[arg(long)]
+    io_engine: Option<IoEngine>,
+    /// Path to write pid file
+    #[arg(long)]
+    pidfile: Option<PathBuf>,
+    /// List installed plugins
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    plugins: bool,
+    /// Quiet mode (no initialization output)
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    quiet: bool,
+    /// Show version
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    version: bool,
+}
+
+/// The sub-commands that take arguments of their own.
+#[derive(Debug, Parser)]
+#[command(name = "corelane", no_binary_name = true, disable_help_subcommand = true)]
+enum SubCommand {
+    /// Read a Corefile and tell all its faults; status 1 if there are some
+    Check(Check),
+    /// Print a plugin's manual
+    Help {
+        /// The plugin's name
+        plugin: Option<String>,
+    },
+}
+
+/// Reads the command line. `args` begins with the program's name; `io_engine` is the value of
+/// [`IO_ENGINE_VARIABLE`].
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    io_engine: Option<&str>,
+) -> Result<Command, Ended> {
+    let mut args = args.into_iter().map(|arg| arg.to_string_lossy().into_owned());
+    let program = args.next().unwrap_or_else(|| "corelane".to_owned());
+    let args: Vec<String> = args.collect();
+    match args.first().map(String::as_str) {
+        Some("check" | "help") => match SubCommand::try_parse_from(&args) {
+            Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
+            Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
+            Err(error) => Err(Ended {
+                message: error.to_string().trim_end().to_owned(),
+                status: u8::try_from(error.exit_code()).unwrap_or(2),
+            }),
+        },
+        Some("try") => flags(&program, &args[1..], io_engine).map(|command| match command {
+            Command::Serve(serve) => Command::Serve(Serve { source: Source::Sample, ..serve }),
+            other => other,
+        }),
+        _ => flags(&program, &args, io_engine),
+    }
+}
+
+/// The usage text: flags as Go prints them, then the sub-commands.
+pub fn usage(program: &str) -> String {
+    let mut text = format!("Usage of {program}:");
+    let command = Flags::command();
+    let mut entries: Vec<(&str, &Arg)> = command.get_arguments().flat_map(names_of).collect();
+    entries.sort_unstable_by_key(|(name, _)| *name);
+    for (name, arg) in entries {
+        let kind = if is_bool(arg) { "" } else { " string" };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("\n  -{name}{kind}\n    \t{help}"));
+        if let (false, [default]) = (is_bool(arg), arg.get_default_values()) {
+            text.push_str(&format!(" (default \"{}\")", default.to_string_lossy()));
+        }
+    }
+    text.push_str(
+        "\nSub-commands:\n  try [FLAG...]\n    \tServe a built-in zone, to try the server",
+    );
+    for sub in SubCommand::command().get_subcommands() {
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        let name = sub.get_name();
+        let operand = if name == "check" { "[FILE] [--format=coredns]" } else { "[PLUGIN]" };
+        text.push_str(&format!("\n  {name} {operand}\n    \t{about}"));
+    }
+    text
+}
+
+fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Command, Ended> {
+    let wrong =
+        |fault: String| Ended { message: format!("{fault}\n{}", usage(program)), status: 2 };
+    let (spelled, rest) = match from_go(&Flags::command(), args) {
+        Ok(both) => both,
+        Err(None) => return Err(Ended { message: usage(program), status: 0 }),
+        Err(Some(fault)) => return Err(wrong(fault)),
+    };
+    let flags = Flags::try_parse_from(spelled).map_err(|error| wrong(clap_fault(&error)))?;
+    if !rest.is_empty() {
+        let message = format!("extra command line arguments: [{}]", rest.join(" "));
+        return Err(Ended { message, status: 1 });
+    }
+    if flags.version {
+        return Ok(Command::Version);
+    }
+    if flags.plugins {
+        return Ok(Command::Plugins);
+    }
+    let from_environment = || match io_engine.unwrap_or_default() {
+        "" => Ok(IoEngine::Mmsg),
+        name => IoEngine::from_str(name, false)
+            .map_err(|_| wrong(format!("invalid value {name:?} for {IO_ENGINE_VARIABLE}"))),
+    };
+    Ok(Command::Serve(Serve {
+        source: match flags.conf.as_deref() {
+            None | Some("") => Source::Default,
+            Some("stdin") => Source::Stdin,
+            Some(file) => Source::File(file.into()),
+        },
+        port: flags.port,
+        pidfile: flags.pidfile.filter(|path| !path.as_os_str().is_empty()),
+        quiet: flags.quiet,
+        io_engine: flags.io_engine.map_or_else(from_environment, Ok)?,
+    }))
+}
+
+/// Respells Go's flags as clap reads them (`-quiet` becomes `--quiet=true`), and gives what follows them.
+/// `Err(None)`: help was asked for.
+fn from_go(
+    command: &clap::Command,
+    args: &[String],
+) -> Result<(Vec<String>, Vec<String>), Option<String>> {
+    let mut spelled = Vec::new();
+    let mut left = args.iter();
+    while let Some(arg) = left.as_slice().first() {
+        let Some(dashed) = arg.strip_prefix('-').filter(|rest| !rest.is_empty()) else { break };
+        left.next();
+        if dashed == "-" {
+            break;
+        }
+        let text = dashed.strip_prefix('-').unwrap_or(dashed);
+        if text.starts_with(['-', '=']) {
+            return Err(Some(format!("bad flag syntax: {arg}")));
+        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let mut known = command.get_arguments().flat_map(names_of);
+        let Some((_, known)) = known.find(|(known, _)| *known == name) else {
+            let help = matches!(name, "h" | "help");
+            return Err((!help).then(|| format!("flag provided but not defined: -{name}")));
+        };
+        let value = match (value, is_bool(known)) {
+            (value, true) => go_bool(name, value.unwrap_or("true"))?.to_string(),
+            (Some(value), false) => value.to_owned(),
+            (None, false) => match left.next() {
+                Some(value) => value.clone(),
+                None => return Err(Some(format!("flag needs an argument: -{name}"))),
+            },
+        };
+        spelled.push(format!("--{name}={value}"));
+    }
+    Ok((spelled, left.cloned().collect()))
+}
+
+/// The spellings of Go's strconv.ParseBool.
+fn go_bool(name: &str, value: &str) -> Result<bool, Option<String>> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(Some(format!("invalid boolean value {value:?} for -{name}: parse error"))),
+    }
+}
+
+/// A value that clap refused, in Go's words.
+fn clap_fault(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let (flag, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    let name = flag.trim_start_matches('-').split(' ').next().unwrap_or_default();
+    format!("invalid value {value:?} for flag -{name}: parse error")
+}
+
+/// A flag under each of its names.
+fn names_of(arg: &Arg) -> impl Iterator<Item = (&str, &Arg)> {
+    let aliases = arg.get_all_aliases().unwrap_or_default();
+    arg.get_long().into_iter().chain(aliases).map(move |name| (name, arg))
+}
+
+fn is_bool(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == ValueParser::bool().type_id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Command, Ended> {
+        let args = std::iter::once("corelane").chain(line.split_whitespace());
+        parse(args.map(OsString::from), None)
+    }
+
+    fn serve(line: &str) -> Serve {
+        match read(line) {
+            Ok(Command::Serve(serve)) => serve,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_arguments_the_corefile_here_is_served_on_port_53() {
+        let expected = Serve {
+            source: Source::Default,
+            port: 53,
+            pidfile: None,
+            quiet: false,
+            io_engine: IoEngine::Mmsg,
+        };
+        assert_eq!(serve(""), expected);
+    }
+
+    #[test]
+    fn flags_take_one_dash_or_two_and_values_either_way() {
+        for line in [
+            "-conf F -dns.port 1053 -pidfile P -quiet -io-engine uring",
+            "--conf=F --dns.port=1053 --pidfile=P --quiet=true --io-engine=uring",
+            "-quiet=T -p 99 -conf=F -p=1053 --pidfile P --io-engine uring",
+        ] {
+            let got = serve(line);
+            assert_eq!(got.source, Source::File("F".into()), "{line}");
+            assert_eq!((got.port, got.quiet), (1053, true), "{line}");
+            assert_eq!(got.pidfile, Some("P".into()), "{line}");
+            assert_eq!(got.io_engine, IoEngine::Uring, "{line}");
+        }
+        assert!(!serve("-quiet -quiet=false").quiet);
+        assert_eq!(serve("-conf stdin").source, Source::Stdin);
+        assert_eq!(serve("-conf=").source, Source::Default);
+        assert_eq!(serve("-conf -quiet").source, Source::File("-quiet".into()));
+    }
+
+    #[test]
+    fn faults_have_go_s_words_and_statuses() {
+        for (line, status, first) in [
+            ("-frobnicate", 2, "flag provided but not defined: -frobnicate"),
+            ("--frob=1", 2, "flag provided but not defined: -frob"),
+            ("-conf", 2, "flag needs an argument: -conf"),
+            ("-quiet=xyz", 2, "invalid boolean value \"xyz\" for -quiet: parse error"),
+            ("-=x", 2, "bad flag syntax: -=x"),
+            ("---x", 2, "bad flag syntax: ---x"),
+            ("-dns.port x", 2, "invalid value \"x\" for flag -dns.port: parse error"),
+            ("-p 65536", 2, "invalid value \"65536\" for flag -dns.port: parse error"),
+            ("-io-engine=epoll", 2, "invalid value \"epoll\" for flag -io-engine: parse error"),
+            ("-h", 0, "Usage of corelane:"),
+            ("--help", 0, "Usage of corelane:"),
+            ("-version foo", 1, "extra command line arguments: [foo]"),
+            ("-quiet true -x", 1, "extra command line arguments: [true -x]"),
+            ("-", 1, "extra command line arguments: [-]"),
+            ("-- -version", 1, "extra command line arguments: [-version]"),
+            ("-quiet check", 1, "extra command line arguments: [check]"),
+        ] {
+            let ended = read(line).expect_err(line);
+            assert_eq!(ended.message.lines().next(), Some(first), "{line}");
+            assert_eq!(ended.status, status, "{line}");
+            let usage =
+                ended.message.contains("Usage of corelane:\n  -conf string\n    \tCorefile");
+            assert_eq!(usage, status != 1, "{line}: {}", ended.message);
+        }
+    }
+
+    #[test]
+    fn version_comes_before_plugins() {
+        assert_eq!(read("-plugins -version"), Ok(Command::Version));
+        assert_eq!(read("--plugins"), Ok(Command::Plugins));
+        assert!(!matches!(read("-version=false"), Ok(Command::Version)));
+    }
+
+    #[test]
+    fn sub_commands_are_the_first_argument() {
+        let check = |file: &str, format, port| {
+            Ok(Command::Check(Check { file: file.into(), format, port }))
+        };
+        assert_eq!(read("check F"), check("F", Format::Report, 53));
+        assert_eq!(
+            read("check --format=coredns -p 1053"),
+            check("Corefile", Format::Coredns, 1053)
+        );
+        assert_eq!(read("help"), Ok(Command::Help(None)));
+        assert_eq!(read("help file"), Ok(Command::Help(Some("file".into()))));
+        assert_eq!(serve("try -p 1053"), Serve { source: Source::Sample, ..serve("-p 1053") });
+        assert_eq!(read("check F G").expect_err("two files").status, 2);
+    }
+
+    #[test]
+    fn the_environment_names_an_engine_where_no_flag_does() {
+        let engine = |line: &str, variable| {
+            let args = std::iter::once("corelane").chain(line.split_whitespace());
+            parse(args.map(OsString::from), variable)
+        };
+        let is = |got, want| matches!(got, Ok(Command::Serve(serve)) if serve.io_engine == want);
+        assert!(is(engine("", Some("uring")), IoEngine::Uring));
+        assert!(is(engine("", Some("")), IoEngine::Mmsg));
+        assert!(is(engine("-io-engine mmsg", Some("uring")), IoEngine::Mmsg));
+        assert_eq!(engine("", Some("dpdk")).expect_err("no engine").status, 2);
+    }
+
+    #[test]
+    fn the_usage_names_every_flag_once() {
+        let usage = usage("corelane");
+        let flags =
+            ["conf", "dns.port", "io-engine", "p", "pidfile", "plugins", "quiet", "version"];
+        let named: Vec<_> =
+            usage.lines().filter_map(|line| line.strip_prefix("  -")?.split(' ').next()).collect();
+        assert_eq!(named, flags);
+        assert!(usage.contains("  -p string\n    \tDefault port (default \"53\")"), "{usage}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Log lines, in CoreDNS's shape: `[LEVEL] plugin/NAME: message` on standard output, no time stamp.
+//!
+//! Code logs through `tracing`; the layer here prints. A target `plugin/NAME` is printed before the
+//! message, any other is not: `tracing::info!(target: "plugin/reload", "Running configuration …")`.
+//!
+//! Guarantees: one line is one write, so lines of several threads never mix; `DEBUG` lines appear only
+//! while [`set_debug`] says so (a block with `debug`); libraries are heard from `WARNING` up only.
+//! Fatal lines go to standard error through [`fatal`], whatever the level.
+//!
+//! Costs: one allocation and one system call a line. The query path does not log (it tells a ring); what
+//! that ring holds is printed by [`print`], many lines to a write.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+static DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// Turns `DEBUG` lines on or off, from the next line on.
+pub fn set_debug(on: bool) {
+    DEBUG.store(on, Ordering::Relaxed);
+}
+
+/// Whether `DEBUG` lines are printed: ask before building an expensive one.
+pub fn debug() -> bool {
+    DEBUG.load(Ordering::Relaxed)
+}
+
+/// Sends the process's log lines to standard output. Once, early in `main`; a later call changes nothing.
+pub fn start() {
+    let lines = tracing_subscriber::registry().with(Lines { print });
+    // Fails only where a subscriber is set already: then lines go there.
+    drop(tracing::subscriber::set_global_default(lines));
+}
+
+/// Writes whole lines, each with its end, to standard output in one piece. A reader that went away is
+/// no reason to stop serving: errors are ignored.
+pub fn print(lines: &str) {
+    drop(io::stdout().lock().write_all(lines.as_bytes()));
+}
+
+/// Writes one line to standard error: the reason why the process is about to end.
+pub fn fatal(message: &dyn fmt::Display) {
+    let line = format!("{message}\n");
+    drop(io::stderr().lock().write_all(line.as_bytes()));
+}
+
+/// The layer that makes an event into a line and gives it to `print`.
+struct Lines<P> {
+    print: P,
+}
+
+impl<P: Fn(&str) + 'static, S: Subscriber> Layer<S> for Lines<P> {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Asked once and remembered: what depends on the switch must be asked every time.
+        match *metadata.level() {
+            Level::DEBUG => Interest::sometimes(),
+            _ if heard(metadata, false) => Interest::always(),
+            _ => Interest::never(),
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        heard(metadata, debug())
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        (self.print)(&line(event));
+    }
+}
+
+/// Whether an event of this kind is printed: all of ours but `TRACE`, others' warnings and errors.
+fn heard(metadata: &Metadata<'_>, debug: bool) -> bool {
+    let target = metadata.target();
+    let crate_name = target.split("::").next();
+    let ours = target.starts_with("plugin/") || crate_name == Some(env!("CARGO_CRATE_NAME"));
+    match *metadata.level() {
+        Level::ERROR | Level::WARN => true,
+        Level::INFO => ours,
+        Level::DEBUG => ours && debug,
+        Level::TRACE => false,
+    }
+}
+
+fn line(event: &Event<'_>) -> String {
+    let level = match *event.metadata().level() {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        Level::DEBUG | Level::TRACE => "DEBUG",
+    };
+    let mut text = format!("[{level}] ");
+    let target = event.metadata().target();
+    if target.starts_with("plugin/") {
+        text.push_str(target);
+        text.push_str(": ");
+    }
+    let mut fields = Fields { message: String::new(), others: String::new() };
+    event.record(&mut fields);
+    text.push_str(&fields.message);
+    text.push_str(&fields.others);
+    text.push('\n');
+    text
+}
+
+/// An event's message, and its other fields as ` name=value`.
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.others, " {name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What `events` prints.
+    #[expect(clippy::disallowed_types, reason = "one thread, off the query path")]
+    fn printed(events: impl FnOnce()) -> String {
+        let kept = Arc::new(Mutex::new(String::new()));
+        let keep = kept.clone();
+        let print = move |line: &str| keep.lock().unwrap().push_str(line);
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(Lines { print }),
+            events,
+        );
+        let text = kept.lock().unwrap().clone();
+        text
+    }
+
+    #[test]
+    fn lines_have_coredns_s_shape() {
+        let text = printed(|| {
+            tracing::info!(target: "plugin/reload", "Running configuration SHA512 = {}", "ab");
+            tracing::warn!("no files matching import glob pattern: {}", "*.conf");
+            tracing::error!(target: "plugin/errors", zone = "example.org.", code = 2, "lost");
+        });
+        assert_eq!(
+            text,
+            "[INFO] plugin/reload: Running configuration SHA512 = ab\n\
+             [WARNING] no files matching import glob pattern: *.conf\n\
+             [ERROR] plugin/errors: lost zone=example.org. code=2\n"
+        );
+    }
+
+    #[test]
+    fn libraries_are_heard_from_warnings_up() {
+        let text = printed(|| {
+            tracing::info!(target: "hyper::proto", "connected");
+            tracing::info!(target: "corelane_else", "not ours");
+            tracing::warn!(target: "hyper::proto", "closed early");
+            tracing::trace!("never");
+        });
+        assert_eq!(text, "[WARNING] closed early\n");
+    }
+
+    #[test]
+    fn debug_lines_follow_the_switch() {
+        // One call site, asked each time.
+        let say = || tracing::debug!(target: "plugin/file", "serial {}", 7);
+        let text = printed(|| {
+            say();
+            set_debug(true);
+            say();
+            set_debug(false);
+            say();
+        });
+        assert_eq!(text, "[DEBUG] plugin/file: serial 7\n");
+    }
+}

@@ -1,0 +1,5 @@
+//! The control plane: what is read, compiled, started, published and told.
+
+pub mod args;
+pub mod logging;
+pub mod version;
