@@ -1,0 +1,211 @@
+//! `flood`: puts load on a DNS server, checks every answer, and says what came of it.
+
+use clap::{ArgGroup, Parser};
+use loadtest::carrier::Buffers;
+use loadtest::cli::{parse_duration, within};
+use loadtest::drive::{self, Load, Pace};
+use loadtest::message::{Edns, rcode};
+use loadtest::slo::{self, Found, Objective};
+use loadtest::source::{self, Source};
+use loadtest::{tally::Report, target};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Longest time that this program runs.
+const RUN_MAX: Duration = Duration::from_secs(120);
+/// UDP payload size of queries with the DO bit where none is given.
+const UDP_SIZE: u16 = 1232;
+const NXDOMAIN: u8 = 3;
+
+/// Puts load on a DNS server, checks every answer (id, question, rcode), and reports.
+///
+/// Exit status: 0; 1 without any answer, or where no rate keeps the objective; 2 for a mistake
+/// on the command line or a failure.
+#[derive(Parser)]
+#[command(group(ArgGroup::new("source").required(true).args(["queries", "random_labels"])))]
+#[command(group(ArgGroup::new("pace").args(["window", "rate", "slo"])))]
+struct Options {
+    /// The server; a loopback address (see --netns-ok).
+    target: SocketAddr,
+    /// Lines of `name type` (dnsperf's format), used in turn, in a circle.
+    #[arg(long, value_name = "FILE")]
+    queries: Option<PathBuf>,
+    /// A queries for names of ZONE that never repeat.
+    #[arg(long, value_name = "ZONE")]
+    random_labels: Option<String>,
+    /// Lines of `name type` that are mixed into the queries.
+    #[arg(long, value_name = "FILE")]
+    misses: Option<PathBuf>,
+    /// Share of queries that come from --misses.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = within::<f64>(0.0, 1.0))]
+    miss_share: f64,
+    /// The rcode that answers must have; those to --misses then NXDOMAIN. Not given: any.
+    #[arg(long, value_name = "RCODE", value_parser = parse_rcode)]
+    expect: Option<u8>,
+    /// Of the mix and of names that are made up.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Closed loop: queries outstanding on every socket (the default, with 16).
+    #[arg(long, value_parser = within::<usize>(1, 4096))]
+    window: Option<usize>,
+    /// Open loop: queries a second, at fixed times; latencies count from these.
+    #[arg(long, value_parser = within::<f64>(1.0, 1e7))]
+    rate: Option<f64>,
+    /// Find the highest rate that keeps this, such as p99=1ms,loss=0.1% (loss: 0 if not given).
+    #[arg(long, value_name = "OBJECTIVE")]
+    slo: Option<Objective>,
+    /// --slo: the first rate that is tried.
+    #[arg(long, value_name = "QPS", default_value_t = 1000.0, value_parser = within::<f64>(1.0, 1e7))]
+    slo_from: f64,
+    /// How long to send; --slo: at each rate. At most 120.
+    #[arg(long, default_value_t = 5.0, value_parser = within::<f64>(0.01, 120.0))]
+    seconds: f64,
+    /// When a query without an answer is lost.
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = parse_duration)]
+    time_out: Duration,
+    /// UDP sockets, each with a port of its own.
+    #[arg(long, default_value_t = 16, value_parser = within::<usize>(1, 1024))]
+    sockets: usize,
+    /// TCP over connections that persist.
+    #[arg(long)]
+    tcp: bool,
+    /// TCP connections.
+    #[arg(long, default_value_t = 16, value_parser = within::<usize>(1, 1024))]
+    connections: usize,
+    /// Most queries of one system call.
+    #[arg(long, default_value_t = 32, value_parser = within::<usize>(1, 1024))]
+    batch: usize,
+    /// Add OPT with this UDP payload size.
+    #[arg(long, value_name = "SIZE")]
+    edns: Option<u16>,
+    /// Add OPT with the DO bit.
+    #[arg(long = "do")]
+    dnssec_ok: bool,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// In a network namespace made for a test, without default route: also targets on its links.
+    #[arg(long)]
+    netns_ok: bool,
+}
+
+fn parse_rcode(text: &str) -> Result<u8, String> {
+    rcode(text).ok_or_else(|| "not a response code, such as NOERROR".into())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("flood: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether there were answers, or a rate that keeps the objective.
+fn run(options: &Options) -> Result<bool, String> {
+    target::check(options.target, options.netns_ok)?;
+    let mut source = source_of(options)?;
+    let mut buffers = Buffers::new(options.batch);
+    let mut load = Load {
+        target: options.target,
+        tcp: options.tcp,
+        links: if options.tcp { options.connections } else { options.sockets },
+        batch: options.batch,
+        pace: match options.rate {
+            Some(rate) => Pace::Rate(rate),
+            None => Pace::Window(options.window.unwrap_or(16)),
+        },
+        duration: Duration::from_secs_f64(options.seconds),
+        time_out: options.time_out.min(RUN_MAX),
+    };
+    let fail = |error| format!("{}: {error}", options.target);
+    let Some(objective) = &options.slo else {
+        let outcome = drive::run(&load, &mut source, &mut buffers).map_err(fail)?;
+        let report = outcome.report();
+        print_report(options, &load, &report);
+        return Ok(outcome.counts.answered > 0);
+    };
+    let start = Instant::now();
+    let time_of_a_run = load.duration + load.time_out;
+    let may_run = || start.elapsed() + time_of_a_run <= RUN_MAX;
+    let found = slo::search(objective, options.slo_from, may_run, |rate| {
+        load.pace = Pace::Rate(rate);
+        drive::run(&load, &mut source, &mut buffers)
+    });
+    let found = found.map_err(fail)?;
+    print_found(options, &found);
+    Ok(found.rate.is_some())
+}
+
+fn source_of(options: &Options) -> Result<Source, String> {
+    let in_file = |path: &PathBuf| {
+        let path = path.display().to_string();
+        move |error: String| format!("{path}: {error}")
+    };
+    let mut source = match (&options.queries, &options.random_labels) {
+        (Some(path), _) => {
+            Source::listed(&source::read(path)?, options.seed).map_err(in_file(path))?
+        }
+        (None, Some(zone)) => Source::random_labels(zone, options.seed)?,
+        (None, None) => return Err("either --queries or --random-labels".into()),
+    };
+    if let Some(path) = &options.misses {
+        let text = source::read(path)?;
+        source = source.with_misses(&text, options.miss_share).map_err(in_file(path))?;
+    }
+    if let Some(rcode) = options.expect {
+        source = source.expecting(rcode, NXDOMAIN);
+    }
+    let has_opt = options.edns.is_some() || options.dnssec_ok;
+    Ok(source.with_edns(has_opt.then(|| Edns {
+        udp_size: options.edns.unwrap_or(UDP_SIZE),
+        dnssec_ok: options.dnssec_ok,
+    })))
+}
+
+fn print_report(options: &Options, load: &Load, report: &Report) {
+    if !options.json {
+        println!("{report}");
+        return;
+    }
+    let mut value = serde_json::to_value(report).expect("a report is plain data");
+    value["target"] = json!(load.target);
+    value["transport"] = json!(if load.tcp { "tcp" } else { "udp" });
+    value["links"] = json!(load.links);
+    value["pace"] = match load.pace {
+        Pace::Window(window) => json!({ "window": window }),
+        Pace::Rate(rate) => json!({ "rate": rate }),
+    };
+    println!("{value}");
+}
+
+fn print_found(options: &Options, found: &Found) {
+    if options.json {
+        println!("{}", serde_json::to_value(found).expect("a report is plain data"));
+        return;
+    }
+    for step in &found.steps {
+        let verdict = match &step.broken_by[..] {
+            [] => "kept".into(),
+            why => why.join(", "),
+        };
+        println!("{:>10.0} a second: {verdict}", step.rate);
+    }
+    match found.rate {
+        Some(rate) => println!("highest rate that keeps it: {rate:.0} a second"),
+        None => println!("no rate keeps it"),
+    }
+    if found.client_bound {
+        println!("CLIENT-BOUND: the server would do more");
+    }
+    if found.out_of_time {
+        println!("out of time: the rate is a lower bound");
+    }
+}
