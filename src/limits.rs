@@ -18,3 +18,13 @@ pub const UDP_BYTES_MIN: usize = 512;
 pub const TALLY_SETS_MAX: usize = 8192;
 /// Chunks of 4,096 counter cells a core (a power of two): 16 MiB a core when all are in use.
 pub const TALLY_CHUNKS_MAX: usize = 512;
+
+/// Connections of one admin endpoint (health, ready, metrics); more wait in the kernel's queue.
+/// Probes and scrapers are a handful; each connection costs a few kilobytes and a descriptor.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Octets of a request's line and headers on an admin endpoint: scrapers send less than one kilobyte.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request on an admin endpoint.
+pub const ADMIN_HEADERS_MAX: usize = 64;
+/// Seconds that an admin connection may be idle, take for a request's head or stall a write (CoreDNS's).
+pub const ADMIN_TIMEOUT_SECONDS: u64 = 5;

@@ -1,0 +1,203 @@
+//! The HTTP side doors: health, readiness, metrics. One small thread of its own serves them all.
+//!
+//! Control says with [`Admin::set`] which addresses are wanted with which routes; the rest follows:
+//! what is new is bound first and all or nothing, what stays keeps its socket (no moment without
+//! a listener), what is gone is closed last. Endpoints on the same address are one listener with the
+//! routes of all; of equal paths the first one's route answers.
+//!
+//! Guarantees: a stuck or hostile client holds up nobody: every read of a request head, every
+//! write and every idle connection ends after `ADMIN_TIMEOUT_SECONDS`, heads and connections are
+//! bounded. A route that panics costs its connection only. Neither workers nor control wait for
+//! this thread but in `set`. HTTP/1.0 and 1.1 (RFC 9112), without TLS.
+//!
+//! Cost: nothing while nobody asks. Addresses are read as Go reads them: every wildcard (`:8080`,
+//! `0.0.0.0:8080`) takes both families, a name the first of its addresses, IPv4 before IPv6.
+
+mod address;
+mod poll;
+pub mod process;
+mod server;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+
+pub use address::split_host_port;
+pub use poll::SelfPoll;
+use server::{Command, Server, Table};
+
+#[allow(clippy::disallowed_types, reason = "control's: held while addresses are bound")]
+type Live = std::sync::Mutex<BTreeMap<SocketAddr, Open>>;
+
+/// The handle to the admin thread, which ends with it.
+pub struct Admin {
+    server: Server,
+    live: Live,
+}
+
+/// What is open on an address.
+struct Open {
+    /// Where the socket is: the address, its port chosen by the kernel if that was 0.
+    bound: SocketAddr,
+    table: Arc<arc_swap::ArcSwap<Table>>,
+}
+
+/// What shall be served on one address.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// For the log: "metrics", "health".
+    pub name: &'static str,
+    /// As in the Corefile: `:8080`, `localhost:9153`, `[::1]:8080`.
+    pub address: String,
+    /// Paths, each with what answers there. All others are 404.
+    pub routes: Vec<(&'static str, Arc<dyn Route>)>,
+    /// Whether it is an error if the address cannot be had. If not, that is logged, the rest works.
+    pub required: bool,
+    /// Asks the endpoint itself once a second, if that is wanted.
+    pub poll: Option<SelfPoll>,
+}
+
+/// Answers requests for one path.
+pub trait Route: Send + Sync {
+    /// The answer. Runs on the admin thread: it may take a lock that control holds briefly, not wait.
+    fn answer(&self, request: &Request<'_>) -> Response;
+}
+
+/// What a route may look at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// Path, `/metrics`.
+    pub path: &'a str,
+    /// Query without its question mark, empty if there is none.
+    pub query: &'a str,
+    /// The Accept header, empty if there is none.
+    pub accept: &'a str,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Content-Type.
+    pub content_type: &'static str,
+    /// Content.
+    pub body: String,
+}
+
+impl Response {
+    /// Plain text.
+    pub fn text(status: u16, body: impl Into<String>) -> Response {
+        Response { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+}
+
+/// An address that could not be had.
+#[derive(Debug)]
+pub struct AdminError {
+    /// The address as it is in the Corefile.
+    pub address: String,
+    /// What is wrong, in the words of Go: `listen tcp 127.0.0.1:9153: bind: address already in use`.
+    pub message: String,
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+/// One address of what is wanted: everything that was asked for on it.
+struct Wanted {
+    first: Endpoint,
+    required: bool,
+    table: Table,
+}
+
+impl Admin {
+    /// Starts the thread; it listens nowhere yet.
+    pub fn start() -> io::Result<Admin> {
+        Ok(Admin { server: Server::start()?, live: Live::default() })
+    }
+
+    /// Makes the endpoints those `wanted`, and only those. On an error everything is as it was.
+    pub fn set(&self, wanted: Vec<Endpoint>) -> Result<(), AdminError> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = merge(wanted)?;
+        let mut command = Command::default();
+        let mut opened = Vec::new();
+        for (at, want) in &wanted {
+            if live.contains_key(at) {
+                continue;
+            }
+            match address::bind(*at, &want.first.address) {
+                Ok(listener) => {
+                    let bound = listener.local_addr().unwrap_or(*at);
+                    let table = Arc::new(arc_swap::ArcSwap::from_pointee(want.table.clone()));
+                    command.open.push((*at, listener, Arc::clone(&table)));
+                    opened.push((*at, Open { bound, table }));
+                }
+                Err(error) if want.required => return Err(error),
+                Err(error) => {
+                    tracing::error!("Failed to start {} handler: {error}", want.first.name);
+                }
+            }
+        }
+        command.close = live.keys().copied().filter(|at| !wanted.contains_key(at)).collect();
+        let close = command.close.clone();
+        self.server.run(command).map_err(|error| AdminError {
+            address: opened.first().map_or(String::new(), |(at, _)| at.to_string()),
+            message: format!("listen tcp: {error}"),
+        })?;
+        close.iter().for_each(|at| drop(live.remove(at)));
+        for (at, want) in wanted {
+            if let Some(open) = live.get(&at) {
+                open.table.store(Arc::new(want.table));
+            }
+        }
+        live.extend(opened);
+        Ok(())
+    }
+
+    /// Where it listens now.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.values().map(|open| open.bound).collect()
+    }
+}
+
+/// Endpoints by address, those of the same address as one.
+fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminError> {
+    let mut merged: BTreeMap<SocketAddr, Wanted> = BTreeMap::new();
+    for endpoint in wanted {
+        let at = match address::resolve(&endpoint.address) {
+            Ok(at) => at,
+            Err(error) if endpoint.required => return Err(error),
+            Err(error) => {
+                tracing::error!("Failed to start {} handler: {error}", endpoint.name);
+                continue;
+            }
+        };
+        let (routes, poll) = (endpoint.routes.clone(), endpoint.poll.clone());
+        let want = merged.entry(at).or_insert_with(|| Wanted {
+            required: false,
+            table: Table::default(),
+            first: endpoint.clone(),
+        });
+        want.required |= endpoint.required;
+        for (path, route) in routes {
+            if want.table.route(path).is_none() {
+                want.table.routes.push((path, route));
+            }
+        }
+        want.table.poll = want.table.poll.take().or(poll);
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! The admin thread: listeners, connections, deadlines.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::{Request, Response, Route, SelfPoll, poll};
+use crate::limits::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEADERS_MAX, ADMIN_TIMEOUT_SECONDS,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(ADMIN_TIMEOUT_SECONDS);
+
+/// What one address serves.
+#[derive(Clone, Default)]
+pub(super) struct Table {
+    pub(super) routes: Vec<(&'static str, Arc<dyn Route>)>,
+    pub(super) poll: Option<SelfPoll>,
+}
+
+impl Table {
+    pub(super) fn route(&self, path: &str) -> Option<&Arc<dyn Route>> {
+        self.routes.iter().find(|(known, _)| *known == path).map(|(_, route)| route)
+    }
+}
+
+pub(super) type Tables = Arc<ArcSwap<Table>>;
+
+/// What the thread shall do: open first, then close.
+#[derive(Default)]
+pub(super) struct Command {
+    pub(super) open: Vec<(SocketAddr, TcpListener, Tables)>,
+    pub(super) close: Vec<SocketAddr>,
+}
+
+type Sent = (Command, SyncSender<io::Result<()>>);
+
+/// The thread, as seen from control.
+pub(super) struct Server {
+    commands: mpsc::UnboundedSender<Sent>,
+}
+
+impl Server {
+    pub(super) fn start() -> io::Result<Server> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (commands, mut receiver) = mpsc::unbounded_channel::<Sent>();
+        std::thread::Builder::new().name("admin".into()).spawn(move || {
+            runtime.block_on(async move {
+                let mut open = Opened::new();
+                while let Some((command, done)) = receiver.recv().await {
+                    drop(done.send(run(&mut open, command).await));
+                }
+            });
+        })?;
+        Ok(Server { commands })
+    }
+
+    /// Runs a command; when this returns, what was opened accepts and what was closed does not.
+    pub(super) fn run(&self, command: Command) -> io::Result<()> {
+        let (done, wait) = sync_channel(1);
+        let gone = || io::Error::other("the admin thread has ended");
+        self.commands.send((command, done)).map_err(|_| gone())?;
+        wait.recv().map_err(|_| gone())?
+    }
+}
+
+/// What keeps an address open: the task that accepts, and the sign at which its connections end.
+type Opened = BTreeMap<SocketAddr, (JoinHandle<()>, watch::Sender<()>)>;
+
+async fn run(open: &mut Opened, command: Command) -> io::Result<()> {
+    let mut listeners = Vec::with_capacity(command.open.len());
+    for (at, listener, tables) in command.open {
+        listeners.push((at, tokio::net::TcpListener::from_std(listener)?, tables));
+    }
+    for (at, listener, tables) in listeners {
+        let (sign, gone) = watch::channel(());
+        let bound = listener.local_addr()?;
+        tokio::spawn(poll::run(bound, Arc::clone(&tables), gone.clone()));
+        open.insert(at, (tokio::spawn(accept(listener, tables, gone)), sign));
+    }
+    for at in command.close {
+        if let Some((accepting, sign)) = open.remove(&at) {
+            drop(sign);
+            accepting.abort();
+            // Awaited, so that the socket is closed when control goes on.
+            drop(accepting.await);
+        }
+    }
+    Ok(())
+}
+
+/// Takes connections, as many at a time as are allowed; the rest waits in the kernel.
+async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::Receiver<()>) {
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (tables, gone) = (Arc::clone(&tables), gone.clone());
+                tokio::spawn(async move {
+                    serve(stream, tables, gone).await;
+                    drop(place);
+                });
+            }
+            // Out of descriptors, or the client left already: nothing that hurrying would mend.
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// One connection. After the sign it ends with the request that is being answered.
+async fn serve(stream: TcpStream, tables: Tables, mut gone: watch::Receiver<()>) {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let response = answer(&tables.load(), &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(TIMEOUT)
+        .max_headers(ADMIN_HEADERS_MAX)
+        .max_buf_size(ADMIN_HEAD_BYTES_MAX);
+    let io = TokioIo::new(Paced { stream, late: None });
+    let mut connection = std::pin::pin!(http.serve_connection(io, service));
+    // A client's mistakes end its connection and concern nobody else.
+    tokio::select! {
+        ended = connection.as_mut() => return drop(ended),
+        _ = gone.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    drop(connection.await);
+}
+
+fn answer(table: &Table, request: &hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let asked = Request {
+        path: request.uri().path(),
+        query: request.uri().query().unwrap_or(""),
+        accept: accept.unwrap_or(""),
+    };
+    let known = table.route(asked.path);
+    let given = match known {
+        Some(route) => route.answer(&asked),
+        None => Response::text(404, "404 page not found\n"),
+    };
+    let mut response = hyper::Response::new(Full::new(Bytes::from(given.body)));
+    *response.status_mut() = hyper::StatusCode::from_u16(given.status)
+        .unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(given.content_type));
+    if known.is_none() {
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
+}
+
+/// A stream on which a write that makes no progress fails after the time-out.
+struct Paced {
+    stream: TcpStream,
+    /// Runs while a write waits.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    fn paced<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(done) = write(Pin::new(&mut self.stream), cx) {
+            self.late = None;
+            return Poll::Ready(done);
+        }
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + TIMEOUT)));
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.paced(cx, |stream, cx| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.paced(cx, |stream, cx| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.paced(cx, |stream, cx| stream.poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.paced(cx, |stream, cx| stream.poll_write_vectored(cx, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
