@@ -28,3 +28,26 @@ pub const ADMIN_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const ADMIN_HEADERS_MAX: usize = 64;
 /// Seconds that an admin connection may be idle, take for a request's head or stall a write (CoreDNS's).
 pub const ADMIN_TIMEOUT_SECONDS: u64 = 5;
+
+// Corefile. What CoreDNS bounds has CoreDNS's bounds; the rest is far above any Corefile that
+// serves anybody.
+
+/// Octets of a Corefile and all files that it imports, each counted once (a ConfigMap holds at most
+/// 1 MiB).
+pub const COREFILE_BYTES_MAX: usize = 64 << 20;
+/// Tokens of a Corefile, imports counted as often as they are spliced in: about 100 MiB of them.
+pub const COREFILE_TOKENS_MAX: usize = 1_000_000;
+/// Octets of one token after its environment variables are replaced.
+pub const COREFILE_TOKEN_BYTES_MAX: usize = 1 << 20;
+/// Imports of snippets in one load, nested ones included (as CoreDNS): ends cycles.
+pub const COREFILE_SNIPPET_EXPANSIONS_MAX: usize = 10_000;
+/// Imports of files in one load, nested ones included (as CoreDNS): ends cycles.
+pub const COREFILE_FILE_EXPANSIONS_MAX: usize = 100_000;
+/// Files that one import pattern may match.
+pub const COREFILE_IMPORT_FILES_MAX: usize = 100_000;
+/// Replacements of environment variables in one token: ends variables that name themselves.
+pub const ENV_REPLACEMENTS_MAX: usize = 1_000;
+/// Errors of one Corefile that are collected before reading stops.
+pub const COREFILE_ERRORS_MAX: usize = 100;
+/// Characters of a word for which a suggestion is looked for.
+pub const SUGGESTION_CHARS_MAX: usize = 64;
