@@ -130,22 +130,15 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     /// What `events` prints.
-    #[expect(clippy::disallowed_types, reason = "one thread, off the query path")]
     fn printed(events: impl FnOnce()) -> String {
-        let kept = Arc::new(Mutex::new(String::new()));
-        let keep = kept.clone();
-        let print = move |line: &str| keep.lock().unwrap().push_str(line);
-        tracing::subscriber::with_default(
-            tracing_subscriber::registry().with(Lines { print }),
-            events,
-        );
-        let text = kept.lock().unwrap().clone();
-        text
+        let (sender, lines) = std::sync::mpsc::channel();
+        let print = move |line: &str| sender.send(line.to_owned()).unwrap();
+        let layers = tracing_subscriber::registry().with(Lines { print });
+        tracing::subscriber::with_default(layers, events);
+        lines.try_iter().collect()
     }
 
     #[test]

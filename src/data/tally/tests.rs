@@ -1,3 +1,5 @@
+//! Counts against a model, expositions against their formats.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -158,7 +160,8 @@ fn accept_decides_the_format() {
         ("application/openmetrics-text", Format::OpenMetrics1),
         ("application/openmetrics-text;version=2.0.0", Format::Text004),
         (
-            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "application/openmetrics-text;version=1.0.0;q=0.6,\
+             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             Format::OpenMetrics1,
         ),
         ("text/plain, application/openmetrics-text;q=0.5", Format::Text004),
@@ -194,7 +197,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn sums_over_threads_lose_nothing(
-        work in prop::collection::vec(prop::collection::vec((0usize..40, 0u64..1000), 1..300), 1..5),
+        work in prop::collection::vec(
+            prop::collection::vec((0usize..40, 0u64..1000), 1..300),
+            1..5,
+        ),
     ) {
         let tally = Tally::new(work.len());
         let zones: Vec<String> = (0..40).map(|zone| format!("{zone}.")).collect();
