@@ -2,5 +2,6 @@
 
 pub mod control;
 pub mod data;
+pub mod gotemplate;
 pub mod limits;
 pub mod sys;

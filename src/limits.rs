@@ -51,3 +51,15 @@ pub const ENV_REPLACEMENTS_MAX: usize = 1_000;
 pub const COREFILE_ERRORS_MAX: usize = 100;
 /// Characters of a word for which a suggestion is looked for.
 pub const SUGGESTION_CHARS_MAX: usize = 64;
+/// Octets of one Go template's text: far above any record, well below what an offset of 32 bits holds.
+pub const TEMPLATE_BYTES_MAX: usize = 65_536;
+/// Control blocks and parentheses of a template within each other: each takes a few frames of stack.
+pub const TEMPLATE_DEPTH_MAX: usize = 64;
+/// Variables that a template declares, `$` included: they live on the stack of an execution.
+pub const TEMPLATE_VARIABLES_MAX: usize = 32;
+/// Words of one command in a template, the function itself included.
+pub const TEMPLATE_ARGUMENTS_MAX: usize = 32;
+/// Nodes, commands, arguments and rounds of `range` of one execution of a template.
+pub const TEMPLATE_STEPS_MAX: u32 = 10_000;
+/// Octets that one execution of a template may compose on the way (`printf`, methods).
+pub const TEMPLATE_SCRATCH_BYTES: usize = 2_048;
