@@ -51,6 +51,9 @@ pub const ENV_REPLACEMENTS_MAX: usize = 1_000;
 pub const COREFILE_ERRORS_MAX: usize = 100;
 /// Characters of a word for which a suggestion is looked for.
 pub const SUGGESTION_CHARS_MAX: usize = 64;
+
+// Go templates.
+
 /// Octets of one Go template's text: far above any record, well below what an offset of 32 bits holds.
 pub const TEMPLATE_BYTES_MAX: usize = 65_536;
 /// Control blocks and parentheses of a template within each other: each takes a few frames of stack.
