@@ -22,6 +22,7 @@
 
 pub mod buckets;
 pub mod families;
+pub mod query;
 mod registry;
 pub mod text;
 
