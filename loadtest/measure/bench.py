@@ -1,0 +1,258 @@
+"""A scenario under way: all its servers up, and rounds in which load visits each in turn."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+
+from . import figures
+from .process import Server, on_cpu, usage_between
+from .scenario import HERE, Failure, substitute
+
+BASE = "reflect"
+# Bursts that find out what a server answers when saturated (kind `reload`), and their seconds.
+CAPACITY_BURSTS = 3
+CAPACITY_SECONDS = 1.0
+# What both servers of the CoreDNS family log when a reload is over.
+RELOADED = "Reloading complete"
+
+
+def make_data(kind, directory, seed):
+    """The folder with the data of `kind`; made when missing, or of another `mkdata` or seed."""
+    mkdata = HERE / "mkdata"
+    version = f"{hashlib.sha256(mkdata.read_bytes()).hexdigest()} {seed}"
+    stamp = directory / f"{kind}.stamp"
+    if not stamp.exists() or stamp.read_text() != version:
+        print(f"making the data of {kind}", file=sys.stderr)
+        words = [sys.executable, mkdata, directory, kind, "--seed", str(seed)]
+        if subprocess.run(words).returncode != 0:
+            raise Failure(f"mkdata cannot make {kind}")
+        stamp.write_text(version)
+    return directory
+
+
+class Bench:
+    """The servers of a scenario, and the measurements of its kind.
+
+    `rounds` grows while `measure` runs: after an interruption it holds what is complete.
+    """
+
+    def __init__(self, scenario, contenders, directory, setting):
+        self.scenario = scenario
+        self.setting = setting
+        self.left_out = {}
+        self.servers = []
+        self.capacity = {}
+        self.rounds = []
+        values = {"bin": setting.binaries, "target": setting.target}
+        if scenario.data:
+            values["data"] = make_data(scenario.data, setting.target / "loadtest", setting.seed)
+        values |= scenario.define
+        for contender in contenders:
+            try:
+                self.servers.append(
+                    Server(
+                        contender,
+                        scenario,
+                        directory / contender.label,
+                        values,
+                        setting.server_cpu,
+                    )
+                )
+            except Failure as why:
+                self.leave_out(contender.label, why)
+
+    def leave_out(self, label, why):
+        """Goes on without a server, and says so."""
+        print(f"left out: {label}: {why}", file=sys.stderr)
+        self.left_out[label] = str(why)
+
+    def start(self):
+        """Starts one server after the other, so that the time until it is ready is its own."""
+        for server in self.servers[:]:
+            try:
+                if self.scenario.kind == "reload" and "reload" not in server.definition:
+                    raise Failure("it cannot reload")
+                server.start()
+            except Failure as why:
+                server.stop()
+                self.servers.remove(server)
+                self.leave_out(server.label, why)
+        if not self.servers:
+            raise Failure("nothing to measure")
+
+    def stop(self):
+        """Ends all servers."""
+        for server in self.servers:
+            server.stop()
+
+    # --- Load ---
+
+    def flood_words(self, server, seconds, pace):
+        """The command line of flood."""
+        words = [str(self.setting.binaries / "flood"), f"127.0.0.1:{server.port}"]
+        words += [substitute(word, server.values) for word in self.scenario.flood]
+        if expected := server.definition.get("expect", self.scenario.expect):
+            words += ["--expect", expected]
+        words += ["--seed", str(self.setting.seed + len(self.rounds))]
+        return words + [*pace, "--seconds", str(seconds), "--json"]
+
+    def flood(self, server, seconds, pace=(), meanwhile=None):
+        """One run of flood, and what it reports. `meanwhile` is called over and over."""
+        process = subprocess.Popen(
+            self.flood_words(server, seconds, pace),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=on_cpu(self.setting.client_cpu),
+        )
+        try:
+            while meanwhile and process.poll() is None:
+                meanwhile()
+                time.sleep(0.01)
+            output, errors = process.communicate(timeout=seconds + 30)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if not output:
+            raise Failure(f"flood against {server.label}: {errors.strip()}")
+        return json.loads(output)
+
+    def measured(self, server, seconds, pace=()):
+        """One burst of load, as numbers about `server`."""
+        before = server.usage()
+        report = self.flood(server, seconds, pace)
+        cpu, user, system = usage_between(before, server.usage())
+        resident, peak = server.resident()
+        latency = report["latency_us"] or {}
+        return {
+            "cpu_us": figures.per_answer_us(cpu, report["answered"]),
+            "user_us": figures.per_answer_us(user, report["answered"]),
+            "system_us": figures.per_answer_us(system, report["answered"]),
+            "qps": report["qps"],
+            "p50_us": latency.get("p50"),
+            "p99_us": latency.get("p99"),
+            "rss_mb": resident / 1e6,
+            "peak_rss_mb": peak / 1e6,
+            "flood": report,
+        }
+
+    def warm_up(self):
+        """Visits each server once, unmeasured: caches fill, threads and heaps settle."""
+        if self.scenario.kind != "idle":
+            for server in self.servers:
+                self.flood(server, self.scenario.warm_up_seconds)
+
+    # --- Rounds ---
+
+    def measure(self, progress):
+        """All rounds of the scenario."""
+        visits = {"burst": self.burst, "reload": self.reload_pair, "idle": None}
+        visit = visits[self.scenario.kind]
+        if visit is None:
+            for _ in range(self.scenario.rounds):
+                self.rounds.append(self.idle(progress))
+            return
+        if self.scenario.kind == "reload":
+            self.find_capacity(progress)
+        for _ in range(self.scenario.rounds):
+            bursts = {}
+            self.rounds.append(bursts)
+            for server in random.sample(self.servers, len(self.servers)):
+                bursts[server.label] = visit(server)
+                progress.step(server.label)
+
+    def steps(self):
+        """(how often `progress.step` will be called, about how long a step takes)."""
+        seconds = self.scenario.seconds
+        if self.scenario.kind == "idle":
+            return self.scenario.rounds, seconds
+        count = self.scenario.rounds * len(self.servers)
+        if self.scenario.kind == "reload":
+            return count + len(self.servers), 2 * (seconds + 0.2)
+        return count, seconds + 0.2
+
+    def burst(self, server):
+        """Saturated, or at the rate of the scenario."""
+        return self.measured(server, self.scenario.seconds)
+
+    def find_capacity(self, progress):
+        """What each server answers a second when saturated."""
+        for server in self.servers:
+            qps = [
+                self.flood(server, CAPACITY_SECONDS)["qps"] for _ in range(CAPACITY_BURSTS)
+            ]
+            self.capacity[server.label] = figures.spread(qps)["median"]
+            progress.step(server.label)
+
+    def reload_pair(self, server):
+        """A window with reloads and one without, in random order, at the same rate."""
+        rate = round(self.capacity[server.label] * self.scenario.load_share)
+        pair = {"rate": rate}
+        for kind in random.sample(("quiet", "reload"), 2):
+            due = Reloads(server, self.scenario) if kind == "reload" else None
+            done_before = server.log().count(RELOADED)
+            pair[kind] = self.flood(
+                server, self.scenario.seconds, ("--rate", str(rate)), due and due.tick
+            )
+            if due:
+                pair["reloads_asked"] = due.asked
+                pair["reloads_done"] = server.log().count(RELOADED) - done_before
+        return pair
+
+    def idle(self, progress):
+        """All servers at once over one stretch of time without queries."""
+        servers = {server.label: server for server in self.servers}
+        before = {name: (s.switches()[0], s.usage()) for name, s in servers.items()}
+        time.sleep(self.scenario.seconds)
+        found = {}
+        for name, server in servers.items():
+            switches, threads = server.switches()
+            cpu, _, _ = usage_between(before[name][1], server.usage())
+            resident, peak = server.resident()
+            found[name] = {
+                "rss_mb": resident / 1e6,
+                "peak_rss_mb": peak / 1e6,
+                "context_switches": switches - before[name][0],
+                "cpu_ms": cpu * 1e3,
+                "threads": threads,
+            }
+        progress.step("all")
+        return found
+
+    def figures(self):
+        """The figures of all rounds so far."""
+        names = [server.label for server in self.servers]
+        if self.scenario.kind == "idle":
+            return figures.idle_figures(self.rounds, names)
+        if self.scenario.kind == "reload":
+            return figures.reload_figures(self.rounds, names)
+        return figures.burst_figures(self.rounds, names, self.base())
+
+    def base(self):
+        """The server that ratios are taken to: the reflector, or else the first one."""
+        names = [server.label for server in self.servers]
+        return BASE if BASE in names else names[0]
+
+
+class Reloads:
+    """Reloads at their times, the first one half an interval after the start."""
+
+    def __init__(self, server, scenario):
+        self.server = server
+        self.interval = scenario.reload_every
+        # None falls due so late that the load might be over before the reload is.
+        self.until = time.monotonic() + scenario.seconds - self.interval / 4
+        self.next = time.monotonic() + self.interval / 2
+        self.asked = 0
+
+    def tick(self):
+        """Asks for a reload if one is due."""
+        now = time.monotonic()
+        if self.next <= now < self.until:
+            self.server.reload()
+            self.asked += 1
+            self.next += self.interval

@@ -1,0 +1,253 @@
+"""Processes of servers: started on one CPU, asked until they answer, accounted for, ended."""
+
+import ctypes
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+from .scenario import Failure, command_line, definition, substitute
+
+TICKS = os.sysconf("SC_CLK_TCK")
+# Where peers are that Debian's packages install.
+SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+# Below the ports that Linux gives to clients (from 32768).
+PORTS = range(20000, 32000)
+PORTS_OF_A_SERVER = 4
+STOP_SECONDS = 3.0
+TYPES = {"A": 1, "NS": 2, "SOA": 6, "TXT": 16, "AAAA": 28}
+
+
+def on_cpu(cpu):
+    """What a new process does first: it moves to `cpu`, and will end with this one."""
+
+    def prepare():
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.sched_setaffinity(0, {cpu})
+
+    return prepare
+
+
+def free_ports():
+    """The first of some ports that nobody has, neither UDP nor TCP."""
+    for _ in range(1000):
+        first = random.randrange(PORTS.start, PORTS.stop - PORTS_OF_A_SERVER)
+        try:
+            for port in range(first, first + PORTS_OF_A_SERVER):
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    with socket.socket(socket.AF_INET, kind) as probe:
+                        probe.bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+    raise Failure("no free ports")
+
+
+def ask(name, kind, port, transport, seconds=0.2):
+    """The rcode of the answer of 127.0.0.1:`port`; None without one in time."""
+    labels = [label.encode("ascii") for label in name.split(".") if label]
+    encoded = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    message_id = random.randrange(1 << 16)
+    query = struct.pack(">6H", message_id, 0x0100, 1, 0, 0, 0) + encoded
+    query += struct.pack(">2H", TYPES[kind], 1)
+    is_tcp = transport == "tcp"
+    try:
+        with socket.socket(type=socket.SOCK_STREAM if is_tcp else socket.SOCK_DGRAM) as link:
+            link.settimeout(seconds)
+            link.connect(("127.0.0.1", port))
+            link.sendall(struct.pack(">H", len(query)) + query if is_tcp else query)
+            answer = link.recv(65537)[2 if is_tcp else 0 :]
+    except OSError:
+        return None
+    if len(answer) < 12 or answer[:2] != query[:2]:
+        return None
+    return answer[3] & 15
+
+
+def has_ended(pid):
+    """Whether child `pid` ended; it is not reaped, so its id stays its own."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def cpu_ns(pid):
+    """CPU time of all threads of a process, those that ended too; exact to the nanosecond,
+    where /proc counts hundredths of seconds (the clock of clock_getcpuclockid(3))."""
+    scheduler_clock = 2
+    return time.clock_gettime_ns((~pid << 3) | scheduler_clock)
+
+
+def stat_fields(pid):
+    """Fields of /proc/PID/stat from the third on (state, parent, group, session, ...)."""
+    text = Path("/proc", str(pid), "stat").read_text(errors="replace")
+    return text.rpartition(")")[2].split()
+
+
+def status_values(path):
+    """{key: value} of a /proc status file."""
+    lines = path.read_text(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+class Server:
+    """A contender in a scenario: its folder, its ports, and, once started, its processes."""
+
+    def __init__(self, contender, scenario, directory, values, cpu):
+        self.label = contender.label
+        self.kind = contender.kind
+        self.arguments = list(contender.arguments)
+        self.definition = definition(scenario, contender.kind)
+        self.scenario = scenario
+        self.directory = directory
+        self.cpu = cpu
+        self.port = free_ports()
+        self.process = None
+        self.started = None
+        self.ready_seconds = None
+        self.values = values | {"dir": directory, "port": self.port}
+        self.values |= {f"port{i}": self.port + i for i in range(1, PORTS_OF_A_SERVER)}
+        named = contender.path or substitute(self.definition["path"], self.values)
+        found = shutil.which(named, path=SYSTEM_PATH)
+        if found is None:
+            raise Failure(f"{named} is not there")
+        self.values["path"] = str(Path(found).resolve())
+
+    def version(self):
+        """What the binary says of itself, in one line; "" where it says nothing."""
+        words = self.definition.get("version")
+        if not words:
+            return ""
+        command = command_line(words, self.values, [])
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return " ".join((said.stdout + said.stderr).split("\n")[:2]).strip()
+
+    def start(self):
+        """Writes its files and runs it, then asks until it answers NOERROR."""
+        self.directory.mkdir()
+        for name, text in self.definition.get("files", {}).items():
+            content = substitute(text, self.values)
+            (self.directory / name).write_text(content, encoding="utf-8")
+        command = command_line(self.definition["command"], self.values, self.arguments)
+        self.started = time.monotonic()
+        with open(self.directory / "log", "wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=os.environ | self.definition.get("env", {}),
+                start_new_session=True,
+                preexec_fn=on_cpu(self.cpu),
+            )
+        name, kind = self.scenario.ready.split()
+        while (waited := time.monotonic() - self.started) < self.scenario.ready_seconds:
+            if has_ended(self.process.pid):
+                break
+            if ask(name, kind, self.port, self.scenario.transport) == 0:
+                self.ready_seconds = waited
+                return
+            time.sleep(0.005)
+        raise Failure(f"no answer after {waited:.1f} s: {self.log()[-400:] or 'an empty log'}")
+
+    def log(self):
+        """All that it wrote so far."""
+        return (self.directory / "log").read_text(errors="replace").strip()
+
+    def pids(self):
+        """Its processes: those of its session, and all descendants of its first one."""
+        processes = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    processes[int(entry)] = stat_fields(entry)
+                except OSError:
+                    continue
+        first = self.process.pid
+        own = {first} | {pid for pid, fields in processes.items() if int(fields[3]) == first}
+        while more := {p for p, f in processes.items() if int(f[1]) in own} - own:
+            own |= more
+        return own & processes.keys()
+
+    def usage(self):
+        """{pid: (CPU ns, user ticks, system ticks)} of its processes."""
+        if has_ended(self.process.pid):
+            raise Failure(f"{self.label} ended: {self.log()[-400:]}")
+        found = {}
+        for pid in self.pids():
+            try:
+                fields = stat_fields(pid)
+                found[pid] = (cpu_ns(pid), int(fields[11]), int(fields[12]))
+            except OSError:
+                continue
+        return found
+
+    def resident(self):
+        """(resident bytes now, the highest they ever were), over its processes."""
+        now = peak = 0
+        for pid in self.pids():
+            try:
+                status = status_values(Path("/proc", str(pid), "status"))
+            except OSError:
+                continue
+            now += int(status["VmRSS"].split()[0]) * 1024
+            peak += int(status["VmHWM"].split()[0]) * 1024
+        return now, peak
+
+    def switches(self):
+        """(context switches so far, threads) over all threads of its processes."""
+        total = threads = 0
+        for pid in self.pids():
+            for status in Path("/proc", str(pid), "task").glob("*/status"):
+                try:
+                    values = status_values(status)
+                except OSError:
+                    continue
+                threads += 1
+                total += int(values["voluntary_ctxt_switches"])
+                total += int(values["nonvoluntary_ctxt_switches"])
+        return total, threads
+
+    def reload(self):
+        """Makes it read its configuration again."""
+        os.kill(self.process.pid, getattr(signal, f"SIG{self.definition['reload']}"))
+
+    def stop(self):
+        """Ends its process group: politely, then surely. Only then is its id given up."""
+        if self.process is None:
+            return
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if has_ended(self.process.pid) and sign == signal.SIGTERM:
+                continue
+            try:
+                os.killpg(self.process.pid, sign)
+            except (ProcessLookupError, PermissionError):
+                pass
+            deadline = time.monotonic() + STOP_SECONDS
+            while not has_ended(self.process.pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        self.process.wait()
+        self.process = None
+
+
+def usage_between(before, after):
+    """(CPU, user, system) seconds from one `usage` to a later one. CPU is exact; user and
+    system share it as the ticks of /proc say."""
+    total = user = system = 0
+    for pid, (ns, user_ticks, system_ticks) in after.items():
+        earlier = before.get(pid, (0, 0, 0))
+        total += ns - earlier[0]
+        user += user_ticks - earlier[1]
+        system += system_ticks - earlier[2]
+    seconds = total / 1e9
+    user_share = user / (user + system) if user + system else 0.0
+    return seconds, seconds * user_share, seconds * (1 - user_share)

@@ -1,0 +1,127 @@
+"""Scenarios and definitions of servers: TOML files, and what they become for one run."""
+
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+SCENARIOS = HERE / "scenarios"
+# The order in which all of them are run.
+ORDER = ("auth", "tcp", "low-rate", "reload", "idle", "auth-1m")
+KINDS = ("burst", "reload", "idle")
+
+
+class Failure(Exception):
+    """What makes a measurement impossible, in words for the person who asked for it."""
+
+
+@dataclass
+class Scenario:
+    """One workload; its file explains each of the values."""
+
+    name: str
+    about: str
+    kind: str
+    ready: str
+    rounds: int
+    seconds: float
+    against: list
+    data: str = ""
+    flood: list = field(default_factory=list)
+    expect: str = ""
+    transport: str = "udp"
+    ready_seconds: float = 30.0
+    warm_up_seconds: float = 1.0
+    load_share: float = 0.5
+    reload_every: float = 1.0
+    lost_max: int = 0
+    define: dict = field(default_factory=dict)
+    server: dict = field(default_factory=dict)
+
+
+def read_toml(path):
+    """The content of a file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Failure(f"{path}: {error}") from error
+
+
+def tables(directory, name):
+    """The content of scenario `name`, over that of its `base`."""
+    path = directory / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in directory.glob("*.toml")))
+        raise Failure(f"no scenario {name}; there are {known}")
+    own = read_toml(path)
+    if "base" not in own:
+        return own
+    content = tables(directory, own.pop("base"))
+    for key in ("define", "server"):
+        content[key] = content.get(key, {}) | own.pop(key, {})
+    return content | own
+
+
+def load(name, directory=SCENARIOS):
+    """Scenario `name`, checked."""
+    content = tables(directory, name)
+    try:
+        scenario = Scenario(name=name, **content)
+    except TypeError as error:
+        raise Failure(f"scenario {name}: {error}") from error
+    if scenario.kind not in KINDS:
+        raise Failure(f"scenario {name}: kind is one of {', '.join(KINDS)}")
+    return scenario
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server to be measured, as `--against` names it."""
+
+    kind: str
+    label: str
+    path: str = ""
+    arguments: tuple = ()
+
+
+def contenders(text):
+    """`KIND[:LABEL][=PATH [ARGUMENT...]]`, separated by commas."""
+    found = []
+    for item in text.split(","):
+        name, _, command = item.strip().partition("=")
+        kind, _, label = name.partition(":")
+        path, *arguments = shlex.split(command) or [""]
+        found.append(Contender(kind, label or kind, path, tuple(arguments)))
+    labels = [contender.label for contender in found]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        raise Failure(f"{', '.join(sorted(twice))}: named twice; tell them apart: KIND:LABEL=PATH")
+    return found
+
+
+def definition(scenario, kind):
+    """How a server of `kind` is started in this scenario."""
+    known = read_toml(HERE / "servers.toml")
+    if kind not in known:
+        raise Failure(f"no server {kind}; there are {', '.join(known)}")
+    return known[kind] | scenario.server.get(kind, {})
+
+
+def substitute(text, values):
+    """`text` with every {name} replaced by its value, and those within values too."""
+
+    def value(match):
+        if match[1] not in values:
+            raise Failure(f"nothing is known as {match[0]}")
+        return substitute(str(values[match[1]]), values)
+
+    return re.sub(r"\{([a-z][a-z0-9_]*)\}", value, text)
+
+
+def command_line(words, values, arguments):
+    """The words of a command, where the word `{args}` stands for any number of words."""
+    line = []
+    for word in words:
+        line += arguments if word == "{args}" else [substitute(word, values)]
+    return line
