@@ -4,4 +4,5 @@ pub mod control;
 pub mod data;
 pub mod gotemplate;
 pub mod limits;
+pub mod regexp;
 pub mod sys;

@@ -66,3 +66,12 @@ pub const TEMPLATE_ARGUMENTS_MAX: usize = 32;
 pub const TEMPLATE_STEPS_MAX: u32 = 10_000;
 /// Octets that one execution of a template may compose on the way (`printf`, methods).
 pub const TEMPLATE_SCRATCH_BYTES: usize = 2_048;
+
+// Regular expressions.
+
+/// Octets of a regular expression (CoreDNS's).
+pub const REGEXP_BYTES_MAX: usize = 10_000;
+/// Octets of the machine that an expression becomes.
+pub const REGEXP_MACHINE_BYTES_MAX: usize = 10 << 20;
+/// Count of one repetition (Go's).
+pub const REGEXP_REPEATS_MAX: u32 = 1_000;
