@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -127,12 +128,15 @@ pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// A port that nobody has, for UDP and for TCP.
+/// A port that nobody has, for UDP and for TCP, and that no other case of this run was given. Below the
+/// range from which the kernel takes ports for clients.
 fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16 % 10_000;
     loop {
-        let tcp = TcpListener::bind("0.0.0.0:0").expect("some port is free");
-        let port = tcp.local_addr().expect("it is bound").port();
-        if UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+        let port = 20_000 + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let tcp = TcpListener::bind(("0.0.0.0", port));
+        if tcp.is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
     }
