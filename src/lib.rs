@@ -6,3 +6,4 @@ pub mod gotemplate;
 pub mod limits;
 pub mod regexp;
 pub mod sys;
+pub mod wire;

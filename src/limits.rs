@@ -12,6 +12,13 @@ pub const NAME_LABELS_MAX: usize = 127;
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Octets of a UDP answer to a client without EDNS (RFC 1035 section 4.2.1).
 pub const UDP_BYTES_MIN: usize = 512;
+/// Name suffixes of a reply that later names can end in pointers to: the names of a reply of a few
+/// hundred records; what is beyond is written out.
+pub const COMPRESS_NAMES_MAX: usize = 64;
+/// Labels of a name that is looked up for compression: an IPv6 reverse name has 34.
+pub const COMPRESS_LABELS_MAX: usize = 40;
+/// Names in the RDATA of one record: SOA, MINFO, RP and PX have two.
+pub const RDATA_NAMES_MAX: usize = 2;
 
 /// Label sets of one family of metrics: what Prometheus bears from one target and more than a
 /// usual Corefile has; the rest is counted together as "overflow".

@@ -1,0 +1,400 @@
+//! Changes a reply that is already written.
+//!
+//! What keeps every record at its place (flags, TTLs, dropping records from the end) is done where
+//! the message is. What moves records builds the message again, names expanded and compressed
+//! anew, because compression pointers are offsets: [`Reply::rebuild`] from another message,
+//! [`Reply::retain`] and [`Reply::permute`] through a second buffer that the caller lends. One
+//! pass each; nothing allocates. A change that fails leaves the reply as it was, but for `rebuild`,
+//! which leaves it empty.
+//! RFC 2181 sections 5.2 and 9, RFC 6891 section 6.2.5.
+
+use super::error::{Full, WireError};
+use super::header::{Counts, Flags, HEADER_BYTES, Question};
+use super::name::{Name, NameBuf};
+use super::number::{Rclass, Rtype};
+use super::rdata::{Field, field_end, rdata_names};
+use super::record::{Cursor, Record, Section, set_ttl};
+use super::reply::Reply;
+use crate::limits::RDATA_NAMES_MAX;
+
+/// A record on its way from one message into another: names expanded, to be changed or left.
+pub struct Draft<'m> {
+    message: &'m [u8],
+    record: Record,
+    /// The owner.
+    pub owner: NameBuf,
+    /// The class.
+    pub rclass: Rclass,
+    /// The TTL in seconds.
+    pub ttl: u32,
+    names: [NameBuf; RDATA_NAMES_MAX],
+    names_len: usize,
+}
+
+impl<'m> Draft<'m> {
+    fn new(message: &'m [u8], record: Record) -> Self {
+        let names = [NameBuf::root(); RDATA_NAMES_MAX];
+        let (owner, names_len) = (NameBuf::root(), 0);
+        Self { message, record, owner, rclass: record.rclass, ttl: record.ttl, names, names_len }
+    }
+
+    fn load(&mut self, record: Record) -> Result<(), WireError> {
+        self.record = record;
+        self.rclass = record.rclass;
+        self.ttl = record.ttl;
+        self.owner.fill(self.message, record.at)?;
+        self.names_len = 0;
+        let mut at = record.rdata_at;
+        for &field in rdata_names(record.rtype) {
+            let end = field_end(self.message, field, at, record.end())?;
+            if matches!(field, Field::Name | Field::PlainName) {
+                let name = self.names.get_mut(self.names_len).ok_or(WireError::Rdata)?;
+                name.fill(self.message, at)?;
+                self.names_len += 1;
+            }
+            at = end;
+        }
+        if at == record.end() { Ok(()) } else { Err(WireError::Rdata) }
+    }
+
+    /// The record as it is in the message that is read.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The type.
+    pub fn rtype(&self) -> Rtype {
+        self.record.rtype
+    }
+
+    /// The section.
+    pub fn section(&self) -> Section {
+        self.record.section
+    }
+
+    /// The RDATA as it is in the message that is read: names in it may be compressed.
+    pub fn rdata(&self) -> &'m [u8] {
+        self.record.rdata(self.message)
+    }
+
+    /// The names in the RDATA, in order: a CNAME's target, a SOA's two.
+    pub fn names(&self) -> &[NameBuf] {
+        &self.names[..self.names_len]
+    }
+
+    /// The names in the RDATA, to be changed.
+    pub fn names_mut(&mut self) -> &mut [NameBuf] {
+        &mut self.names[..self.names_len]
+    }
+
+    /// Writes the RDATA with the names as they are now.
+    fn put_rdata(&self, reply: &mut Reply) -> Result<(), Full> {
+        let mut names = self.names().iter();
+        let (mut at, end) = (self.record.rdata_at, self.record.end());
+        for &field in rdata_names(self.record.rtype) {
+            let after = field_end(self.message, field, at, end).map_err(|_| Full)?;
+            match (field, names.len()) {
+                (Field::Name, 1..) => {
+                    names.next().map_or(Ok(()), |name| reply.put_name(name.as_name()))?;
+                }
+                (Field::PlainName, 1..) => {
+                    names.next().map_or(Ok(()), |name| reply.put_plain_name(name.as_name()))?;
+                }
+                _ => reply.put(&self.message[at..after])?,
+            }
+            at = after;
+        }
+        Ok(())
+    }
+}
+
+impl Reply {
+    /// Becomes `from`, another whole valid message, with its records as `each` leaves them;
+    /// records for which it says `false` are left out. `question` stands in the place of the one
+    /// that was there.
+    ///
+    /// # Errors
+    /// `from` is not valid or the result does not fit: the reply is empty.
+    pub fn rebuild(
+        &mut self,
+        from: &[u8],
+        question: Option<Question<'_>>,
+        mut each: impl FnMut(&mut Draft<'_>) -> bool,
+    ) -> Result<(), WireError> {
+        let built = self.begin_from(from, question).and_then(|()| {
+            let mut cursor = Cursor::new(from)?;
+            let Some(first) = cursor.next(from)? else { return Ok(()) };
+            let mut draft = Draft::new(from, first);
+            let mut next = Some(first);
+            while let Some(record) = next {
+                draft.load(record)?;
+                if each(&mut draft) {
+                    self.put_draft(&draft)?;
+                }
+                next = cursor.next(from)?;
+            }
+            Ok(())
+        });
+        built.inspect_err(|_| self.clear())
+    }
+
+    /// Starts with the header of `from` and a question: this one or else the one it has.
+    fn begin_from(&mut self, from: &[u8], question: Option<Question<'_>>) -> Result<(), WireError> {
+        let [i, j, ..] = *from.first_chunk::<HEADER_BYTES>().ok_or(WireError::Short)?;
+        let (id, flags) = (u16::from_be_bytes([i, j]), Flags::read(from));
+        match question {
+            Some(question) => self.start(id, flags, question),
+            None if Counts::read(from).question == 0 || from.len() == HEADER_BYTES => {
+                self.start_bare(id, flags);
+            }
+            None => {
+                let (name, end) = NameBuf::read(from, HEADER_BYTES)?;
+                let rest = from.get(end..).and_then(<[u8]>::first_chunk::<4>);
+                let [t1, t2, c1, c2] = *rest.ok_or(WireError::Short)?;
+                let name = name.as_name();
+                let rtype = u16::from_be_bytes([t1, t2]);
+                let rclass = u16::from_be_bytes([c1, c2]);
+                self.start(id, flags, Question { name, lower: name, rtype, rclass });
+            }
+        }
+        if self.is_empty() { Err(WireError::Full) } else { Ok(()) }
+    }
+
+    fn put_draft(&mut self, draft: &Draft<'_>) -> Result<(), Full> {
+        let numbers = [draft.record.rtype, draft.rclass];
+        let (section, owner) = (draft.record.section, draft.owner.as_name());
+        self.put_record(section, owner, numbers, draft.ttl, |reply| draft.put_rdata(reply))
+    }
+
+    /// Keeps only the records for which `keep`, given a record and the message, says so.
+    /// `scratch` is a buffer like the reply's own; the two are exchanged.
+    ///
+    /// # Errors
+    /// The result does not fit into `scratch`: the reply is as it was.
+    pub fn retain(
+        &mut self,
+        scratch: &mut Box<[u8]>,
+        mut keep: impl FnMut(&Record, &[u8]) -> bool,
+    ) -> Result<(), WireError> {
+        self.edit(scratch, |draft| keep(&draft.record, draft.message))
+    }
+
+    /// Changes records with `each`, as [`Reply::rebuild`] does from another message.
+    /// `scratch` is a buffer like the reply's own; the two are exchanged.
+    ///
+    /// # Errors
+    /// The result does not fit into `scratch`: the reply is as it was.
+    pub fn edit(
+        &mut self,
+        scratch: &mut Box<[u8]>,
+        each: impl FnMut(&mut Draft<'_>) -> bool,
+    ) -> Result<(), WireError> {
+        let len = self.len;
+        self.through(scratch, |reply, from| reply.rebuild(&from[..len], None, each))
+    }
+
+    /// Builds the message again in the other buffer.
+    fn through(
+        &mut self,
+        scratch: &mut Box<[u8]>,
+        build: impl FnOnce(&mut Self, &[u8]) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        // `build` is given the whole other buffer; the message is what it starts with.
+        let (len, ext_rcode, section) = (self.len, self.ext_rcode, self.section);
+        let question_len = self.question_len;
+        if len == 0 {
+            return Ok(());
+        }
+        std::mem::swap(&mut self.buf, scratch);
+        let built = build(self, scratch);
+        if built.is_err() {
+            std::mem::swap(&mut self.buf, scratch);
+            self.forget_names();
+            self.question_len = question_len;
+            self.len = len;
+            self.section = section;
+        }
+        self.ext_rcode = ext_rcode;
+        built
+    }
+
+    /// Gives every record, OPT and TSIG left out, the TTL that `f` makes of its own.
+    pub fn patch_ttls(&mut self, mut f: impl FnMut(&Record, u32) -> u32) {
+        let Ok(mut cursor) = Cursor::new(self.bytes()) else { return };
+        while let Ok(Some(record)) = cursor.next(&self.buf[..self.len]) {
+            if !record.is_meta() {
+                let ttl = f(&record, record.ttl);
+                if ttl != record.ttl {
+                    set_ttl(&mut self.buf[..self.len], &record, ttl);
+                }
+            }
+        }
+    }
+
+    /// Writes the question's name as it was asked: the letters' case of a message that was made
+    /// for another asker. A name that is not the question's changes nothing.
+    pub fn echo_name(&mut self, name: Name<'_>) {
+        let end = HEADER_BYTES + self.question_len as usize;
+        let Some(mine) = self.buf.get_mut(HEADER_BYTES..end) else { return };
+        if mine.eq_ignore_ascii_case(name.as_bytes()) {
+            mine.copy_from_slice(name.as_bytes());
+            self.forget_names();
+        }
+    }
+
+    /// Drops all records of `section` and of those after it.
+    pub fn cut(&mut self, section: Section) {
+        self.cut_where(|record| record.section >= section);
+    }
+
+    /// Drops records from the end until the message has at most `limit` octets, and sets TC if
+    /// any was dropped; says whether. Header and question stay.
+    ///
+    /// TC is set for whatever is dropped, and an incomplete record set stays in the message, as
+    /// RFC 2181 section 9 allows beside TC: CoreDNS does both, and old resolvers in containers
+    /// that never ask again over TCP live on the part they get.
+    pub fn truncate_to(&mut self, limit: usize) -> bool {
+        if self.len <= limit {
+            return false;
+        }
+        let dropped = self.cut_where(|record| record.end() > limit);
+        if dropped {
+            self.set_flags(self.flags().with_tc(true));
+        }
+        dropped
+    }
+
+    /// Drops the first record for which `from` says so, and all after it.
+    fn cut_where(&mut self, mut from: impl FnMut(&Record) -> bool) -> bool {
+        let Ok(mut cursor) = Cursor::new(self.bytes()) else { return false };
+        let mut kept = Counts { question: self.counts().question, ..Counts::default() };
+        let mut end = cursor.at();
+        while let Ok(Some(record)) = cursor.next(&self.buf[..self.len]) {
+            if from(&record) {
+                break;
+            }
+            end = record.end();
+            *kept.of_mut(record.section) += 1;
+        }
+        let dropped = kept != self.counts();
+        if dropped {
+            self.len = end;
+            self.set_counts(kept);
+            self.section = kept.last_section();
+            self.forget_names();
+        }
+        dropped
+    }
+
+    /// Reorders the records of a section: the record that was `order[i]`th (from 0) becomes the
+    /// `i`th. `order` is a permutation of all of them. `scratch` is a buffer like the reply's own;
+    /// the two may be exchanged. Records of one owner without names in their RDATA (A, AAAA, TXT)
+    /// are moved where they are.
+    ///
+    /// # Errors
+    /// `order` is not a permutation of the section, or `scratch` has no room beside the message
+    /// for two octets a record: the reply is as it was.
+    pub fn permute(
+        &mut self,
+        section: Section,
+        order: &[u16],
+        scratch: &mut Box<[u8]>,
+    ) -> Result<(), WireError> {
+        let count = self.counts().of(section) as usize;
+        if order.len() != count {
+            return Err(WireError::Rdata);
+        }
+        let moved = |(index, from): (usize, &u16)| index != *from as usize;
+        let Some(low) = order.iter().enumerate().position(moved) else { return Ok(()) };
+        let high = order.iter().enumerate().rposition(moved).map_or(low, |last| last + 1);
+        if let Some((at, size)) = self.uniform_run(section, low, high) {
+            return self.permute_run(at, size, low, &order[low..high], scratch);
+        }
+        self.permute_any(section, order, scratch)
+    }
+
+    /// Where the records of a section from the `low`th to before the `high`th start, and the
+    /// octets of each, if all have the same owner, as the same pointer, the same size, and no
+    /// names: exchanging their other octets then changes nothing that may be pointed at.
+    fn uniform_run(&self, section: Section, low: usize, high: usize) -> Option<(usize, usize)> {
+        let message = self.bytes();
+        let mut in_section = self.records().flatten().filter(|r| r.section == section).skip(low);
+        let first = in_section.next()?;
+        let size = first.end() - first.at;
+        let pointer = message.get(first.at..first.at + 2)?;
+        let names = |field: &Field| matches!(field, Field::Name | Field::PlainName);
+        let alike = |record: Record| {
+            record.rtype == first.rtype
+                && record.end() - record.at == size
+                && record.ttl_at == record.at + 6
+                && message.get(record.at..record.at + 2) == Some(pointer)
+        };
+        let uniform = pointer[0] >= 0xc0
+            && !rdata_names(first.rtype).iter().any(names)
+            && in_section.take(high - low - 1).all(alike);
+        uniform.then_some((first.at, size))
+    }
+
+    /// Reorders a run of records of `size` octets each that starts at `at`, the `low`th record of
+    /// its section.
+    fn permute_run(
+        &mut self,
+        at: usize,
+        size: usize,
+        low: usize,
+        order: &[u16],
+        scratch: &mut [u8],
+    ) -> Result<(), WireError> {
+        let run = self.buf.get_mut(at..at + order.len() * size).ok_or(WireError::Short)?;
+        let copy = scratch.get_mut(..run.len()).ok_or(WireError::Full)?;
+        if order.iter().any(|from| !(low..low + order.len()).contains(&(*from as usize))) {
+            return Err(WireError::Rdata);
+        }
+        copy.copy_from_slice(run);
+        for (to, from) in run.chunks_exact_mut(size).zip(order) {
+            let from = (*from as usize - low) * size;
+            to.copy_from_slice(&copy[from..from + size]);
+        }
+        Ok(())
+    }
+
+    /// Reorders by building the message again. Where the section's records start is noted in the
+    /// unused end of the buffer, two octets each.
+    fn permute_any(
+        &mut self,
+        section: Section,
+        order: &[u16],
+        scratch: &mut Box<[u8]>,
+    ) -> Result<(), WireError> {
+        let notes_at = self.buf.len().checked_sub(2 * order.len()).ok_or(WireError::Full)?;
+        let (message, notes) = self.buf.split_at_mut_checked(notes_at).ok_or(WireError::Full)?;
+        let message = message.get(..self.len).ok_or(WireError::Full)?;
+        let mut cursor = Cursor::new(message)?;
+        let mut notes = notes.chunks_exact_mut(2);
+        while let Some(record) = cursor.next(message)? {
+            if record.section == section {
+                let note = notes.next().ok_or(WireError::Rdata)?;
+                note.copy_from_slice(&(record.at as u16).to_le_bytes());
+            }
+        }
+        let len = self.len;
+        self.through(scratch, |reply, from| {
+            let (message, notes) = (&from[..len], &from[notes_at..]);
+            reply.begin_from(message, None)?;
+            let mut cursor = Cursor::new(message)?;
+            let mut order = order.iter();
+            while let Some(mut record) = cursor.next(message)? {
+                if record.section == section {
+                    let from = 2 * *order.next().ok_or(WireError::Rdata)? as usize;
+                    let note = notes.get(from..from + 2).ok_or(WireError::Rdata)?;
+                    let at = u16::from_le_bytes([note[0], note[1]]) as usize;
+                    record = Record::read(message, at, section)?;
+                }
+                let mut draft = Draft::new(message, record);
+                draft.load(record)?;
+                reply.put_draft(&draft)?;
+            }
+            Ok(())
+        })
+    }
+}
