@@ -26,7 +26,7 @@ impl<V> Suffixes<V> {
     /// Builds the set; of equal zones the first counts.
     pub fn new(zones: impl IntoIterator<Item = (NameBuf, V)>) -> Self {
         let mut kept: Vec<(NameBuf, V)> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = foldhash::HashSet::default();
         for (zone, value) in zones {
             if seen.insert(zone) {
                 kept.push((NameBuf::lowered(zone.as_name()), value));
