@@ -1,3 +1,5 @@
+//! The endpoints over real sockets: merging, changes, errors, bounds, the poll.
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

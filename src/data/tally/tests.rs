@@ -1,3 +1,5 @@
+//! The registry, its cells and its page.
+
 //! Counts against a model, expositions against their formats.
 
 use super::*;
