@@ -233,3 +233,33 @@ proptest! {
         prop_assert!(text(&tally).contains(&line));
     }
 }
+
+/// The label values of a sample line, as a scraper reads them.
+fn unescaped(line: &str) -> Vec<String> {
+    let mut values = vec![];
+    let mut chars = line.chars();
+    while chars.by_ref().any(|c| c == '"') {
+        let mut value = String::new();
+        while let Some(c) = chars.next().filter(|c| *c != '"') {
+            match (c, if c == '\\' { chars.next() } else { None }) {
+                (_, Some('n')) => value.push('\n'),
+                (_, Some(escaped)) => value.push(escaped),
+                (plain, None) => value.push(plain),
+            }
+        }
+        values.push(value);
+    }
+    values
+}
+
+proptest! {
+    #[test]
+    fn label_values_survive_the_page(zone in "\\PC*|[\"\\\\\n,{}= ]*", view in "\\PC*") {
+        let tally = Tally::new(1);
+        tally.add(tally.counter(&PLAIN, &[&zone, &view]), 1);
+        let shown = text(&tally);
+        let line = shown.lines().find(|line| line.starts_with("t_plain_total{")).unwrap();
+        prop_assert!(line.ends_with("\"} 1"), "{}", line);
+        prop_assert_eq!(unescaped(line), [zone, view]);
+    }
+}
