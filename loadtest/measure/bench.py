@@ -15,8 +15,6 @@ BASE = "reflect"
 # Bursts that find out what a server answers when saturated (kind `reload`), and their seconds.
 CAPACITY_BURSTS = 3
 CAPACITY_SECONDS = 1.0
-# What both servers of the CoreDNS family log when a reload is over.
-RELOADED = "Reloading complete"
 
 
 def make_data(kind, directory, seed):
@@ -194,13 +192,13 @@ class Bench:
         pair = {"rate": rate}
         for kind in random.sample(("quiet", "reload"), 2):
             due = Reloads(server, self.scenario) if kind == "reload" else None
-            done_before = server.log().count(RELOADED)
+            done_before = server.reloads_done()
             pair[kind] = self.flood(
                 server, self.scenario.seconds, ("--rate", str(rate)), due and due.tick
             )
             if due:
                 pair["reloads_asked"] = due.asked
-                pair["reloads_done"] = server.log().count(RELOADED) - done_before
+                pair["reloads_done"] = server.reloads_done() - done_before
         return pair
 
     def idle(self, progress):

@@ -221,6 +221,10 @@ class Server:
         """Makes it read its configuration again."""
         os.kill(self.process.pid, getattr(signal, f"SIG{self.definition['reload']}"))
 
+    def reloads_done(self):
+        """How often it said that it read its configuration again."""
+        return self.log().count(self.definition["reloaded"])
+
     def stop(self):
         """Ends its process group: politely, then surely. Only then is its id given up."""
         if self.process is None:

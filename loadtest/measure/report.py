@@ -93,7 +93,7 @@ def burst_table(figures, servers):
 
 def reload_table(figures, _):
     """(heads, rows) of windows with and without reloads."""
-    heads = ["server", "q/s", "reloads", "lost", "p50 ratio", "quartiles"]
+    heads = ["server", "q/s", "reloads", "lost, reloads", "lost, quiet", "p50 ratio", "quartiles"]
     heads += ["p99 µs, reloads", "quartiles", "p99 µs, quiet", "quartiles", "answers"]
     rows = []
     for name, row in figures.items():
@@ -104,6 +104,7 @@ def reload_table(figures, _):
                 "–" if row["rate"] is None else f"{row['rate']}",
                 f"{row['reloads_done']} of {row['reloads_asked']}",
                 f"{counts['lost']} of {counts['sent']}",
+                str(row["quiet_counts"]["lost"]),
                 number(row["p50_ratio"], ".2f"),
                 quartiles(row["p50_ratio"], ".2f"),
                 number(row["reload_p99_us"], ".0f"),
@@ -148,8 +149,9 @@ def markdown(heads, rows):
         )
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * (width - 1) + (":" if 0 < i < len(widths) - 1 else "-")
-            for i, width in enumerate(widths)]
+    last = len(widths) - 1
+    ends = ("-" if index in (0, last) else ":" for index in range(last + 1))
+    rule = ["-" * (width - 1) + end for width, end in zip(widths, ends)]
     return [line(heads), f"| {' | '.join(rule)} |", *map(line, rows)]
 
 
