@@ -82,3 +82,142 @@ pub const REGEXP_BYTES_MAX: usize = 10_000;
 pub const REGEXP_MACHINE_BYTES_MAX: usize = 10 << 20;
 /// Count of one repetition (Go's).
 pub const REGEXP_REPEATS_MAX: u32 = 1_000;
+
+/// Datagrams of one `recvmmsg` or `sendmmsg`: the cost of the call is spread over so many; more
+/// gained nothing.
+pub const BATCH_DATAGRAMS: usize = 64;
+
+/// Client batches of one turn, all sockets together: bounded, so that streams, timers and mail get
+/// their share of a saturated worker.
+pub const TURN_BATCHES_MAX: usize = 4;
+
+/// Queries that streams have framed and one turn walks.
+pub const TURN_STREAM_QUERIES_MAX: usize = 256;
+
+/// Timers that one turn fires.
+pub const TURN_TIMERS_MAX: usize = 256;
+
+/// Octets of a lane's buffers, one in and one out: every query and nearly every reply fits.
+pub const LANE_BYTES: usize = 4096;
+
+/// Replies over [`LANE_BYTES`] that a worker may be making at a time, 64 KiB each.
+pub const LARGE_BUFFERS_MAX: usize = 16;
+
+/// Octets of receive and of send buffer that are asked for: the kernel's default of 208 KiB holds
+/// about 277 queries.
+pub const SOCKET_BYTES_WANTED: usize = 4 << 20;
+
+/// Connections that may wait to be accepted.
+pub const TCP_BACKLOG_CONNECTIONS: i32 = 1024;
+
+/// Questions that a query may ask in turn, one below the other (CNAME chases, search lists).
+pub const ASK_DEPTH_MAX: usize = 10;
+
+/// Questions that a query may ask in all.
+pub const ASKS_MAX: u16 = 64;
+
+/// Waits of one query.
+pub const FETCHES_MAX: u16 = 64;
+
+/// Frames of one query over all its levels: the longest chain at every level is never met.
+pub const FRAMES_MAX: usize = 128;
+
+/// Octets of one plugin's frame; more goes into the walk's memory.
+pub const FRAME_BYTES_MAX: usize = 32;
+
+/// Octets that the plugins of one query may keep.
+pub const WALK_MEMORY_BYTES_MAX: usize = 4096;
+
+/// Octets of the text that says why a query failed.
+pub const CAUSE_BYTES_MAX: usize = 192;
+
+/// Octets of EDNS options that plugins leave for a reply.
+pub const OPT_EXTRA_BYTES_MAX: usize = 512;
+
+/// Age at which a waiting query is woken, whatever it waits for: clients have long given up.
+pub const WALK_NANOS_MAX: u64 = 30 * 1_000_000_000;
+
+/// Walks without a client that wait to be started, per worker.
+pub const DETACHED_MAX: usize = 256;
+
+/// Octets of an event from a worker to control: a name, a message's fields, some metadata.
+pub const EVENT_BYTES_MAX: usize = 768;
+
+/// Events from one worker that wait for control; more are dropped and counted.
+pub const EVENTS_MAX: usize = 1024;
+
+/// Queries that may wait on one worker: 80,000 misses a second at a silent upstream for 2 s.
+pub const PARKED_SLOTS_MAX: usize = 262_144;
+
+/// Octets of a slot.
+pub const PARKED_SLOT_BYTES_MAX: usize = 1024;
+
+/// Octets of a block that holds what does not fit into a slot.
+pub const PARKED_BLOCK_BYTES: usize = 512;
+
+/// Octets of blocks that waiting queries of one worker may hold.
+pub const PARKED_BYTES_MAX: usize = 128 << 20;
+
+/// Timers of queries that wait no longer, beyond four for each that does, before they are swept.
+pub const TIMERS_STALE_MAX: usize = 1024;
+
+/// Waiting queries of one worker at which a listener with `shed` drops new ones: as many as
+/// CoreDNS's stack of responses holds.
+pub const SHED_PARKED_MAX: usize = 1024;
+
+/// Flights of misses in the process; more are led alone.
+pub const FLIGHTS_MAX: usize = 65_536;
+
+/// Queries that wait for one flight; more walk alone.
+pub const FLIGHT_WAITERS_MAX: usize = 65_536;
+
+/// Letters that wait for one worker.
+pub const MAILBOX_LETTERS_MAX: usize = 4096;
+
+/// Generations that live at once, the current one included: a further reload waits.
+pub const GENERATIONS_MAX: usize = 8;
+
+/// Seconds that a stop waits for queries in flight.
+pub const DRAIN_SECONDS_MAX: u64 = 10;
+
+/// Connections per listener and worker: a hundred for each pod of a full node, at some 500 octets
+/// of ours and 4 KiB of the kernel's each.
+pub const STREAM_CONNECTIONS_MAX: usize = 16_384;
+
+/// Connections per client address and worker: generous, since many pods may come from one address
+/// (masquerading, a node-local cache), yet one address alone cannot use up a listener.
+pub const STREAM_CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
+
+/// Queries of one connection that may wait for their replies: more than a stub or a forwarder keeps
+/// outstanding. Reading stops there.
+pub const STREAM_IN_FLIGHT_MAX: u32 = 128;
+
+/// Octets of replies that a client may leave untaken before we stop reading from it: what fills a
+/// usual socket buffer once more.
+pub const STREAM_OUT_BYTES_MAX: usize = 128 * 1024;
+
+/// Octets of one read: as many queries of a usual size as may be in flight.
+pub const STREAM_READ_BYTES: usize = 16 * 1024;
+
+/// Octets that all connections of a worker may hold, parts of messages and untaken replies
+/// together; who needs more is cut off.
+pub const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Queries in a worker's inbox: many turns' work, yet answered before a client asks again.
+pub const STREAM_INBOX_QUERIES_MAX: usize = 1_024;
+
+/// Buffers that a worker keeps for streams, of each of two kinds: as many as one turn uses.
+pub const STREAM_BUFFER_POOL_MAX: usize = 256;
+
+/// Between two looks at quiet connections: a quarter of the shortest time-out that can be set.
+pub const STREAM_SWEEP_NANOS: u64 = 250_000_000;
+
+/// What a connection is given to ask its first question, when its listener is closing.
+pub const STREAM_FRESH_NANOS: u64 = 500_000_000;
+
+/// Pause after a failed accept(2): descriptors come back when connections end, and nothing tells.
+pub const STREAM_ACCEPT_PAUSE_NANOS: u64 = 100_000_000;
+
+const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
+const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
+const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);

@@ -1,3 +1,85 @@
 //! The `corelane` program: flags, sub-commands, control, workers, drain.
 
-fn main() {}
+use std::process::ExitCode;
+
+use corelane::control::args::{self, Command, Serve, Source};
+use corelane::control::corefile::{Corefile, Input};
+use corelane::control::supervisor::Supervisor;
+use corelane::control::{check, compile, logging, manual, sample, source, version};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    logging::start();
+    let engine = std::env::var(args::IO_ENGINE_VARIABLE).ok();
+    let command = match args::parse(std::env::args_os(), engine.as_deref()) {
+        Ok(command) => command,
+        Err(ended) => {
+            logging::fatal(&ended.message);
+            return ExitCode::from(ended.status);
+        }
+    };
+    match command {
+        Command::Serve(serve) => run(serve),
+        Command::Check(wanted) => tell_faults(&wanted),
+        Command::Help(plugin) => manual::run(plugin.as_deref()),
+        Command::Version => {
+            logging::print(&format!("{}\n", version::text().trim_end()));
+            ExitCode::SUCCESS
+        }
+        Command::Plugins => {
+            logging::print(&manual::list());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// `corelane check`: all faults of a Corefile on standard output.
+fn tell_faults(wanted: &args::Check) -> ExitCode {
+    let format = match wanted.format {
+        args::Format::Report => check::Format::Report,
+        args::Format::Coredns => check::Format::CoreDns,
+    };
+    let input = Input::File(wanted.file.clone());
+    let mut plugins = |corefile: &Corefile| compile::plan(corefile).err().unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    let directives = source::directives();
+    let status = check::check(input, format, directives, wanted.port, &mut plugins, &mut out);
+    ExitCode::from(status.unwrap_or(1))
+}
+
+/// Serves until a signal; control runs on this thread.
+fn run(serve: Serve) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        logging::fatal(&"no runtime: the kernel refuses descriptors");
+        return ExitCode::from(1);
+    };
+    corelane::sys::raise_descriptor_limit();
+    let sample = serve.source == Source::Sample;
+    let (pidfile, port) = (serve.pidfile.clone(), serve.port);
+    let status = runtime.block_on(async {
+        let supervisor = match Supervisor::start(serve) {
+            Ok(supervisor) => supervisor,
+            Err(message) => {
+                logging::fatal(&message);
+                return ExitCode::from(1);
+            }
+        };
+        if let Some(path) = pidfile {
+            if let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id())) {
+                tracing::error!("Could not write pidfile: {error}");
+            }
+        }
+        supervisor.banner();
+        if sample {
+            logging::print(&sample::lines_to_try(port));
+        }
+        supervisor.run().await
+    });
+    if sample {
+        sample::clean_up();
+    }
+    status
+}

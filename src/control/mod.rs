@@ -2,5 +2,15 @@
 
 pub mod admin;
 pub mod args;
+pub mod check;
+pub mod compile;
+pub mod corefile;
+pub mod crew;
 pub mod logging;
+pub mod manual;
+pub mod ready;
+pub mod reload;
+pub mod sample;
+pub mod source;
+pub mod supervisor;
 pub mod version;

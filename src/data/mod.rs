@@ -1,3 +1,25 @@
 //! The data plane, in the order a query meets it.
+//!
+//! [`worker`] turns; [`transport`] brings a batch; [`turn`] passes it through the gate, [`route`]
+//! finds the block, [`chain`] walks it, [`finish`] fits the reply, [`transport`] sends it. What
+//! waits is in a [`slot`].
 
+pub mod worker;
+
+pub mod transport;
+
+pub mod turn;
+
+pub mod route;
+
+pub mod chain;
+
+pub mod slot;
+
+pub mod finish;
+
+pub mod clock;
+pub mod counters;
+pub mod generation;
+pub mod rng;
 pub mod tally;

@@ -1,0 +1,413 @@
+//! From a Corefile to what is published: parse, compile, bind.
+//!
+//! [`plan`] reads every directive of every block and collects all errors; [`compile`] makes the
+//! links, bottom of the chain first, then binds what is new. Neither touches what is serving: a
+//! [`Graph`] that is dropped before it is published leaves nothing behind. A link whose directive,
+//! keys and options are the same as before is carried over with its tasks, if its plugin allows it.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use tokio::task::JoinHandle;
+
+use super::admin::Endpoint;
+use super::corefile::{
+    Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
+    check_transports,
+};
+use crate::data::tally::Tally;
+use crate::data::transport::sockets::{BindError, Sockets, Steering};
+use crate::plugin::registry::{Link, NAMES, Parsed};
+use crate::plugin::site::{Hook, Wanted};
+use crate::plugin::{Facts, Ready, Sink, Site};
+use crate::snapshot::{Block, Listener, Place, Server, Snapshot};
+use crate::wire::{NameBuf, Suffixes};
+
+/// One directive of one block, compiled: its link and what came with it.
+pub struct Part {
+    /// Directive, keys, words and root: what has to be equal for it to be carried over.
+    key: String,
+    carried: bool,
+    link: Option<Link>,
+    /// Numbers of its sinks.
+    pub sinks: Vec<u32>,
+    /// Who has to be ready.
+    pub ready: Vec<(&'static str, Arc<dyn Ready>)>,
+    /// Its HTTP end points.
+    pub endpoints: Vec<Endpoint>,
+    /// What is to be done before the process ends.
+    pub at_stop: Mutex<Vec<Hook>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            task.abort();
+        }
+    }
+}
+
+/// What a new part asks for once it is published.
+type Fresh = (Arc<Part>, Vec<crate::plugin::site::Task>);
+
+/// A compiled Corefile.
+pub struct Graph {
+    /// What workers get.
+    pub snapshot: Arc<Snapshot>,
+    /// All its directives.
+    pub parts: Vec<Arc<Part>>,
+    /// Facts of each block.
+    pub facts: Vec<Facts>,
+    /// Zones and addresses, as the banner shows them.
+    pub banner: Vec<String>,
+    /// SHA-512 of the Corefile's tokens.
+    pub hash: [u8; 64],
+    fresh: Vec<Fresh>,
+    /// To be run before it is published.
+    pub at_start: Vec<Hook>,
+    /// Sinks that are new.
+    pub sinks: Vec<(u32, Box<dyn Sink>)>,
+}
+
+impl Graph {
+    /// Starts the tasks of what is new. Called on control's runtime, after publication.
+    pub fn start_tasks(&mut self) {
+        for (part, tasks) in self.fresh.drain(..) {
+            let handles = tasks.into_iter().map(tokio::spawn);
+            if let Ok(mut running) = part.tasks.lock() {
+                running.extend(handles);
+            }
+        }
+    }
+}
+
+/// A server block whose directives have been read.
+pub struct Planned {
+    servers: Vec<(usize, Server)>,
+    facts: Facts,
+    parsed: Vec<(&'static str, At, String, Parsed)>,
+    zones: Vec<NameBuf>,
+    transports: Vec<SocketAddr>,
+}
+
+impl Planned {
+    /// What its directives told of the block.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Why a Corefile could not be compiled.
+#[derive(Debug)]
+pub enum BuildError {
+    /// Its author is to blame.
+    Corefile(Vec<CorefileError>),
+    /// An address could not be listened on.
+    Bind(BindError),
+}
+
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Corefile(errors) => {
+                for (index, error) in errors.iter().enumerate() {
+                    write!(f, "{}{error}", if index == 0 { "" } else { "\n" })?;
+                }
+                Ok(())
+            }
+            Self::Bind(error) => write!(f, "Listen: {error}"),
+        }
+    }
+}
+
+/// Reads the directives of all blocks.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn plan(corefile: &Corefile) -> Result<Vec<Planned>, Vec<CorefileError>> {
+    let mut errors = check_transports(&corefile.blocks, &[Transport::Dns]);
+    let mut planned = Vec::new();
+    for block in &corefile.blocks {
+        planned.push(plan_block(block, corefile.default_port, &mut errors));
+    }
+    let bindings = corefile.blocks.iter().zip(&planned).map(|(block, plan)| Binding {
+        block,
+        addresses: plan.facts.binds.iter().map(|bind| bind.ip().to_string()).collect(),
+        filtered: false,
+    });
+    errors.extend(check_overlaps(&bindings.collect::<Vec<_>>(), corefile.default_port));
+    if errors.is_empty() { Ok(planned) } else { Err(errors) }
+}
+
+fn plan_block(block: &ServerBlock, port: u16, errors: &mut Vec<CorefileError>) -> Planned {
+    let mut facts = Facts::default();
+    let mut parsed = Vec::new();
+    for name in NAMES {
+        let Some(stanza) = block.uses(name).next() else { continue };
+        let lines = Lines::new(block, name, facts.root.as_deref());
+        match Parsed::parse(name, &lines) {
+            Some(Ok(one)) => {
+                one.facts(&mut facts);
+                let key = words(block, name, &facts);
+                parsed.push((*name, stanza.name.place.clone(), key, one));
+            }
+            Some(Err(error)) => errors.push(error),
+            None => {}
+        }
+    }
+    let everywhere = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
+    let binds = if facts.binds.is_empty() { &everywhere[..] } else { &facts.binds[..] };
+    let mut servers = Vec::new();
+    let mut transports = Vec::new();
+    for key in &block.keys {
+        for bind in binds {
+            let mut address = *bind;
+            address.set_port(key.port_or(port));
+            let index = transports.iter().position(|other| *other == address);
+            let listener = index.unwrap_or_else(|| {
+                transports.push(address);
+                transports.len() - 1
+            });
+            servers.push((listener, server(key.zone, address)));
+        }
+    }
+    Planned { servers, facts, parsed, zones: block.zones.clone(), transports }
+}
+
+fn server(zone: NameBuf, address: SocketAddr) -> Server {
+    let ip = address.ip();
+    let host = if ip.is_unspecified() { String::new() } else { ip.to_string() };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Server {
+        zone,
+        server_label: format!("dns://{host}:{}", address.port()).into(),
+        zone_label: zone.to_string().into(),
+        view_label: "".into(),
+    }
+}
+
+/// All that decides what a directive's link is like.
+fn words(block: &ServerBlock, name: &str, facts: &Facts) -> String {
+    let mut text = format!("{name}\u{0}{:?}\u{0}{:?}", facts.root, facts.binds);
+    let mut add = |word: &str| {
+        text.push('\u{0}');
+        text.push_str(word);
+    };
+    for key in &block.keys {
+        add(&key.text);
+    }
+    for stanza in block.uses(name) {
+        add("\n");
+        stanza.args.iter().for_each(|arg| add(&arg.text));
+        for option in &stanza.options {
+            add("\n ");
+            add(&option.name.text);
+            option.args.iter().for_each(|arg| add(&arg.text));
+        }
+    }
+    text
+}
+
+/// What compiling needs of the process.
+pub struct Ground<'a> {
+    /// Counters.
+    pub tally: &'a Arc<Tally>,
+    /// Everybody's turn numbers.
+    pub turns: &'a Arc<crate::publish::Turns>,
+    /// Sockets a listener gets.
+    pub workers: usize,
+    /// How datagrams are steered to them.
+    pub steering: Steering,
+    /// What serves now.
+    pub old: Option<&'a Graph>,
+    /// The last number given to a sink.
+    pub next_sink: &'a mut u32,
+    /// The last id given to a listener.
+    pub next_listener: &'a mut u32,
+}
+
+/// Makes the graph, and binds what is new.
+///
+/// # Errors
+/// The first link that could not be set up, or the first address that could not be bound.
+pub fn compile(
+    planned: Vec<Planned>,
+    hash: [u8; 64],
+    ground: &mut Ground<'_>,
+) -> Result<Graph, BuildError> {
+    let generation = ground.old.map_or(1, |old| old.snapshot.generation + 1);
+    let mut graph = Graph {
+        snapshot: Arc::new(Snapshot { generation, listeners: Vec::new(), blocks: Vec::new() }),
+        parts: Vec::new(),
+        facts: Vec::new(),
+        banner: Vec::new(),
+        hash,
+        fresh: Vec::new(),
+        at_start: Vec::new(),
+        sinks: Vec::new(),
+    };
+    let mut blocks = Vec::new();
+    let mut routes: BTreeMap<SocketAddr, Route> = BTreeMap::new();
+    for (index, plan) in planned.into_iter().enumerate() {
+        for (zone, (listener, server)) in plan.servers.iter().enumerate() {
+            let address = plan.transports[*listener];
+            let route = routes.entry(address).or_insert_with(|| Route::new(&plan.facts));
+            route.any_class |= plan.facts.any_class;
+            route.shed |= plan.facts.shed;
+            let place = Place { block: index as u16, zone: zone as u16 };
+            route
+                .zones
+                .entry(server.zone.to_string())
+                .or_insert((server.zone, vec![]))
+                .1
+                .push(place);
+            graph.banner.push(banner(server, address));
+        }
+        graph.facts.push(plan.facts.clone());
+        blocks.push(compile_block(plan, &mut graph, ground).map_err(BuildError::Corefile)?);
+    }
+    let listeners = listeners(routes, ground).map_err(BuildError::Bind)?;
+    graph.snapshot = Arc::new(Snapshot { generation, listeners, blocks });
+    Ok(graph)
+}
+
+/// What is known of a listener before it is bound.
+struct Route {
+    zones: BTreeMap<String, (NameBuf, Vec<Place>)>,
+    any_class: bool,
+    shed: bool,
+    timeouts: crate::snapshot::Timeouts,
+}
+
+impl Route {
+    fn new(facts: &Facts) -> Self {
+        Self { zones: BTreeMap::new(), any_class: false, shed: false, timeouts: facts.timeouts }
+    }
+}
+
+fn banner(server: &Server, address: SocketAddr) -> String {
+    let mut line = format!("{}:{}", server.zone_label, address.port());
+    if !address.ip().is_unspecified() {
+        line += &format!(" on {}", address.ip());
+    }
+    line
+}
+
+fn listeners(
+    routes: BTreeMap<SocketAddr, Route>,
+    ground: &mut Ground<'_>,
+) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for (address, route) in routes {
+        let old = ground.old.and_then(|old| {
+            old.snapshot.listeners.iter().find(|listener| listener.address == address)
+        });
+        let (id, sockets) = match old {
+            Some(old) => (old.id, Arc::clone(&old.sockets)),
+            None => {
+                *ground.next_listener += 1;
+                let sockets = Sockets::bind(address, ground.workers, ground.steering)?;
+                (*ground.next_listener, Arc::new(sockets))
+            }
+        };
+        listeners.push(Listener {
+            id,
+            address,
+            sockets,
+            zones: Suffixes::new(route.zones.into_values()),
+            any_class: route.any_class,
+            timeouts: route.timeouts,
+            shed: route.shed,
+        });
+    }
+    Ok(listeners)
+}
+
+fn compile_block(
+    plan: Planned,
+    graph: &mut Graph,
+    ground: &mut Ground<'_>,
+) -> Result<Block, Vec<CorefileError>> {
+    let servers: Vec<Server> = plan.servers.into_iter().map(|(_, server)| server).collect();
+    let directives: Vec<&'static str> = plan.parsed.iter().map(|(name, ..)| *name).collect();
+    let mut labels = Vec::new();
+    let mut below: Vec<Link> = Vec::new();
+    let mut errors = Vec::new();
+    for (name, place, key, parsed) in plan.parsed.into_iter().rev() {
+        let old = ground
+            .old
+            .filter(|_| parsed.is_carried())
+            .and_then(|old| old.parts.iter().find(|part| part.carried && part.key == key));
+        if let Some(old) = old {
+            below.extend(old.link.clone());
+            graph.parts.push(Arc::clone(old));
+            continue;
+        }
+        let carried = parsed.is_carried();
+        let mut wanted = Wanted::default();
+        let mut site = Site {
+            servers: &servers,
+            zones: &plan.zones,
+            facts: &plan.facts,
+            directives: &directives,
+            tally: ground.tally,
+            turns: ground.turns,
+            below: &below,
+            labels: &mut labels,
+            next_sink: ground.next_sink,
+            wanted: &mut wanted,
+            place: place.clone(),
+        };
+        match parsed.compile(&mut site) {
+            Ok(compiled) => {
+                below.extend(compiled.link.clone());
+                graph.add(key, carried, compiled.link, wanted);
+            }
+            Err(error) => {
+                let at = error.place.unwrap_or(place);
+                errors.push(CorefileError::plain(Some(at), error.message).of(name));
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    below.reverse();
+    let provider = |label: &str| {
+        let mut links = below.iter().enumerate();
+        links.find_map(|(index, link)| Some((index as u16, link.meta_key(label)?)))
+    };
+    let metadata = labels.iter().map(|label| match plan.facts.metadata {
+        true => provider(label),
+        false => None,
+    });
+    let hinting = below.iter().enumerate().filter(|(_, link)| link.has_hint());
+    Ok(Block {
+        servers,
+        metadata: metadata.collect(),
+        hinting: hinting.map(|(index, _)| index as u16).collect(),
+        debug: plan.facts.debug,
+        chain: below,
+    })
+}
+
+impl Graph {
+    fn add(&mut self, key: String, carried: bool, link: Option<Link>, wanted: Wanted) {
+        let part = Arc::new(Part {
+            key,
+            carried,
+            link,
+            sinks: wanted.sinks.iter().map(|(number, _)| *number).collect(),
+            ready: wanted.ready,
+            endpoints: wanted.endpoints,
+            at_stop: Mutex::new(wanted.at_stop),
+            tasks: Mutex::new(Vec::new()),
+        });
+        self.fresh.push((Arc::clone(&part), wanted.tasks));
+        self.parts.push(part);
+        self.at_start.extend(wanted.at_start);
+        self.sinks.extend(wanted.sinks);
+    }
+}

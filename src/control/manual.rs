@@ -1,0 +1,46 @@
+//! `corelane help [PLUGIN]` and `-plugins`: the manuals that stand at the head of each plugin's file.
+
+use std::process::ExitCode;
+
+use super::logging;
+use crate::plugin::registry::{NAMES, Parsed, SOURCES};
+
+/// The manual of a plugin that is built in.
+pub fn of(plugin: &str) -> Option<String> {
+    let (_, source) = SOURCES.iter().find(|(name, _)| *name == plugin)?;
+    let head = source.lines().take_while(|line| line.starts_with("//!"));
+    let lines = head.map(|line| line.trim_start_matches("//!"));
+    Some(lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect())
+}
+
+/// The list of `-plugins`: server types, then plugins by name.
+pub fn list() -> String {
+    let mut names: Vec<&str> =
+        NAMES.iter().copied().filter(|name| Parsed::is_built(name)).collect();
+    names.sort_unstable();
+    let plugins: String = names.iter().map(|name| format!("  dns.{name}\n")).collect();
+    format!(
+        "Server types:\n  dns\n\nCaddyfile loaders:\n  flag\n  default\n\nOther plugins:\n{plugins}"
+    )
+}
+
+/// Prints a manual, or the list of those there are.
+pub fn run(plugin: Option<&str>) -> ExitCode {
+    let Some(plugin) = plugin else {
+        let first = |name: &str| of(name).and_then(|text| text.lines().nth(2).map(str::to_owned));
+        for (name, _) in SOURCES {
+            logging::print(&format!("{name:<14} {}\n", first(name).unwrap_or_default()));
+        }
+        return ExitCode::SUCCESS;
+    };
+    match of(plugin) {
+        Some(text) => {
+            logging::print(&text);
+            ExitCode::SUCCESS
+        }
+        None => {
+            logging::fatal(&format!("corelane: no manual of {plugin:?}: see `corelane help`"));
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The one thread that decides: start, signals, reload, stop.
+//!
+//! Start: compile, bind, open the HTTP end points, run start hooks, publish, spawn workers. A
+//! reload does the same beside what is serving and then swaps: a Corefile that does not build
+//! leaves everything as it was. The old graph is dropped here, once no worker holds it.
+//!
+//! Signals are CoreDNS's: SIGTERM stops after the lameduck time with the sockets drained, SIGINT
+//! likewise (a second one ends at once), SIGQUIT ends at once, SIGUSR1 reloads, SIGHUP does nothing.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::admin::Admin;
+use super::args::Serve;
+use super::compile::{self, BuildError, Graph, Ground};
+use super::corefile::{Corefile, CorefileError};
+use super::crew::Crew;
+use super::reload::{Reload, Watch};
+use super::{admin, ready, source, version};
+use crate::limits::GENERATIONS_MAX;
+use crate::plugin::Sink;
+use crate::plugin::site::Hook;
+
+/// Everything that the process has.
+pub struct Supervisor {
+    serve: Serve,
+    crew: Crew,
+    admin: Admin,
+    graph: Graph,
+    /// Graphs that workers may still hold, oldest first.
+    retired: Vec<Graph>,
+    sinks: HashMap<u32, Box<dyn Sink>>,
+    next_sink: u32,
+    next_listener: u32,
+    reload: Reload,
+    ready: Arc<ready::Readiness>,
+    _build_info: crate::data::tally::Gauge,
+}
+
+/// Why a reload did not happen.
+#[derive(Debug)]
+pub struct ReloadError(String);
+
+impl std::fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn all(errors: &[CorefileError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Supervisor {
+    /// Loads the Corefile and starts serving.
+    ///
+    /// # Errors
+    /// One text of a line or more: what the operator has to change.
+    pub fn start(serve: Serve) -> Result<Self, String> {
+        let corefile = source::load(&serve).map_err(|errors| all(&errors))?;
+        let planned = compile::plan(&corefile).map_err(|errors| all(&errors))?;
+        let mut crew = Crew::new(&planned, &serve)?;
+        let (mut next_sink, mut next_listener) = (0, 0);
+        let mut ground = Ground {
+            tally: &crew.tally,
+            turns: &crew.turns,
+            workers: crew.workers,
+            steering: crew.steering,
+            old: None,
+            next_sink: &mut next_sink,
+            next_listener: &mut next_listener,
+        };
+        let mut graph = compile::compile(planned, corefile.hash, &mut ground)
+            .map_err(|error: BuildError| error.to_string())?;
+        let admin = Admin::start().map_err(|error| format!("admin thread: {error}"))?;
+        let ready = Arc::new(ready::Readiness::default());
+        admin.set(endpoints(&graph)).map_err(|error| error.to_string())?;
+        run_hooks(std::mem::take(&mut graph.at_start))?;
+        ready.set(&graph);
+        crew.spawn(Arc::clone(&graph.snapshot))?;
+        let build_info = admin::process::build_info(&crew.tally);
+        let reload = Reload::new(&crew.tally);
+        let mut this = Self {
+            serve,
+            crew,
+            admin,
+            graph,
+            retired: Vec::new(),
+            sinks: HashMap::new(),
+            next_sink,
+            next_listener,
+            reload,
+            ready,
+            _build_info: build_info,
+        };
+        this.adopt_sinks();
+        this.graph.start_tasks();
+        this.reload.arm(&this.graph);
+        Ok(this)
+    }
+
+    /// Prints the addresses that are served, and the version.
+    pub fn banner(&self) {
+        if !self.serve.quiet {
+            let lines = self.graph.banner.join("\n");
+            super::logging::print(&format!("{lines}\n{}\n", version::text().trim_end()));
+        }
+    }
+
+    /// Serves until a signal ends it; the process's exit status.
+    pub async fn run(mut self) -> ExitCode {
+        let Ok(mut signals) = Signals::new() else { return ExitCode::from(1) };
+        loop {
+            tokio::select! {
+                word = signals.next() => match word {
+                    Word::Quit => {
+                        tracing::info!("SIGQUIT: Quitting process immediately");
+                        return ExitCode::SUCCESS;
+                    }
+                    Word::Reload => {
+                        tracing::info!("SIGUSR1: Reloading");
+                        if let Err(error) = self.reload_now().await {
+                            tracing::error!("SIGUSR1: {error}");
+                        }
+                    }
+                    Word::Terminate => {
+                        tracing::info!("SIGTERM: Shutting down servers then terminating");
+                        return self.stop(&mut signals).await;
+                    }
+                    Word::Interrupt => {
+                        tracing::info!("SIGINT: Shutting down");
+                        return self.stop(&mut signals).await;
+                    }
+                },
+                () = self.crew.events.wait() => self.drain_events(),
+                () = self.reload.due() => self.look_for_change().await,
+                () = retire_soon(!self.retired.is_empty()) => self.retire(),
+                () = tick_soon(self.sinks.values().any(|sink| sink.ticks())) => {
+                    self.sinks.values_mut().for_each(|sink| sink.tick(false));
+                }
+            }
+        }
+    }
+
+    /// Has the Corefile read again, and swaps if it builds.
+    async fn reload_now(&mut self) -> Result<(), ReloadError> {
+        tracing::info!("Reloading");
+        let result = match source::load(&self.serve) {
+            Ok(corefile) => self.swap(&corefile).await,
+            Err(errors) => Err(ReloadError(all(&errors))),
+        };
+        match &result {
+            Ok(()) => tracing::info!("Reloading complete"),
+            Err(error) => tracing::error!("Restart failed: {error}"),
+        }
+        result
+    }
+
+    /// Builds and binds all, then publishes; nothing changes if anything fails.
+    async fn swap(&mut self, corefile: &Corefile) -> Result<(), ReloadError> {
+        if self.retired.len() + 1 >= GENERATIONS_MAX {
+            self.retire();
+        }
+        if self.retired.len() + 1 >= GENERATIONS_MAX {
+            let words = "queries of earlier configurations are still waiting; try again later";
+            return Err(ReloadError(words.into()));
+        }
+        let planned = compile::plan(corefile).map_err(|errors| ReloadError(all(&errors)))?;
+        let mut ground = Ground {
+            tally: &self.crew.tally,
+            turns: &self.crew.turns,
+            workers: self.crew.workers,
+            steering: self.crew.steering,
+            old: Some(&self.graph),
+            next_sink: &mut self.next_sink,
+            next_listener: &mut self.next_listener,
+        };
+        let mut graph = compile::compile(planned, corefile.hash, &mut ground)
+            .map_err(|error| ReloadError(error.to_string()))?;
+        self.admin.set(endpoints(&graph)).map_err(|error| ReloadError(error.to_string()))?;
+        if let Err(error) = run_hooks(std::mem::take(&mut graph.at_start)) {
+            // The old end points come back: they were open a moment ago.
+            let _ = self.admin.set(endpoints(&self.graph));
+            return Err(ReloadError(error));
+        }
+        self.crew.publish(Arc::clone(&graph.snapshot));
+        let old = std::mem::replace(&mut self.graph, graph);
+        self.retired.push(old);
+        self.ready.set(&self.graph);
+        self.adopt_sinks();
+        self.graph.start_tasks();
+        self.reload.arm(&self.graph);
+        Ok(())
+    }
+
+    async fn look_for_change(&mut self) {
+        let serve = &self.serve;
+        match self.reload.look(|| source::load(serve)) {
+            Watch::Same => {}
+            Watch::Broken(errors) => {
+                tracing::warn!(target: "plugin/reload", "Corefile parse failed: {}", all(&errors));
+                self.reload.failed();
+            }
+            Watch::Changed(corefile) => {
+                tracing::info!("Reloading");
+                match self.swap(&corefile).await {
+                    Ok(()) => {
+                        self.reload.done(&corefile.hash);
+                        tracing::info!("Reloading complete");
+                    }
+                    Err(error) => {
+                        tracing::error!(
+                            target: "plugin/reload",
+                            "Corefile changed but reload failed: {error}"
+                        );
+                        self.reload.failed();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Frees the graphs that no worker holds any more.
+    fn retire(&mut self) {
+        let turns = &self.crew.turns;
+        let held = |graph: &Graph| !turns.is_released(graph.snapshot.generation + 1);
+        self.retired.retain(held);
+        let living = |number: &u32| {
+            let mut graphs = self.retired.iter().chain([&self.graph]);
+            graphs.any(|graph| graph.parts.iter().any(|part| part.sinks.contains(number)))
+        };
+        let gone: Vec<u32> = self.sinks.keys().filter(|number| !living(number)).copied().collect();
+        for number in gone {
+            if let Some(mut sink) = self.sinks.remove(&number) {
+                sink.tick(true);
+            }
+        }
+    }
+
+    fn adopt_sinks(&mut self) {
+        self.sinks.extend(std::mem::take(&mut self.graph.sinks));
+    }
+
+    fn drain_events(&mut self) {
+        let sinks = &mut self.sinks;
+        self.crew.events.drain(|event| {
+            if let Some(sink) = sinks.get_mut(&event.sink) {
+                sink.take(event);
+            }
+        });
+    }
+
+    /// Lameduck, stop hooks, then drain; a second SIGINT ends at once.
+    async fn stop(mut self, signals: &mut Signals) -> ExitCode {
+        let lameduck = self.graph.facts.iter().filter_map(|facts| facts.lameduck).max();
+        let mut status = ExitCode::SUCCESS;
+        if let Some(time) = lameduck {
+            tracing::info!(target: "plugin/health", "Going into lameduck mode for {time:?}");
+            self.ready.shut_down();
+            tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = signals.second_interrupt() => return ExitCode::from(2),
+            }
+        }
+        for part in &self.graph.parts {
+            let hooks = part.at_stop.lock().map(|mut hooks| std::mem::take(&mut *hooks));
+            if run_hooks(hooks.unwrap_or_default()).is_err() {
+                status = ExitCode::from(4);
+            }
+        }
+        tokio::select! {
+            () = self.crew.drain() => {}
+            () = signals.second_interrupt() => return ExitCode::from(2),
+        }
+        self.drain_events();
+        self.sinks.values_mut().for_each(|sink| sink.tick(true));
+        status
+    }
+}
+
+async fn retire_soon(wanted: bool) {
+    match wanted {
+        true => tokio::time::sleep(Duration::from_millis(100)).await,
+        false => std::future::pending().await,
+    }
+}
+
+async fn tick_soon(wanted: bool) {
+    match wanted {
+        true => tokio::time::sleep(Duration::from_secs(1)).await,
+        false => std::future::pending().await,
+    }
+}
+
+fn endpoints(graph: &Graph) -> Vec<admin::Endpoint> {
+    graph.parts.iter().rev().flat_map(|part| part.endpoints.iter().cloned()).collect()
+}
+
+fn run_hooks(hooks: Vec<Hook>) -> Result<(), String> {
+    hooks.into_iter().try_for_each(|hook| hook())
+}
+
+/// What a signal means.
+enum Word {
+    Quit,
+    Reload,
+    Terminate,
+    Interrupt,
+}
+
+struct Signals {
+    quit: Signal,
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    _ignored: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            quit: signal(SignalKind::quit())?,
+            reload: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            // Taken, and never read: SIGHUP does nothing.
+            _ignored: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Word {
+        tokio::select! {
+            _ = self.quit.recv() => Word::Quit,
+            _ = self.reload.recv() => Word::Reload,
+            _ = self.terminate.recv() => Word::Terminate,
+            _ = self.interrupt.recv() => Word::Interrupt,
+        }
+    }
+
+    async fn second_interrupt(&mut self) {
+        self.interrupt.recv().await;
+        tracing::info!("SIGINT: Force quit");
+    }
+}
+
+/// A worker's thread.
+pub type Thread = JoinHandle<()>;

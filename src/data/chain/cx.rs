@@ -1,0 +1,424 @@
+//! What a plugin sees of a query, and what it may do to it.
+//!
+//! A [`Cx`] is borrowed for one step. Nothing borrowed and nothing counted survives it: what a
+//! plugin must remember it puts into its frame or into [`Cx::keep`].
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::level::{Asked, Level, ReplyState};
+use super::step::Fetched;
+use super::walk::Walk;
+use crate::cells::{FlightKey, Flights};
+use crate::data::clock::Nanos;
+use crate::data::generation::Locals;
+use crate::data::rng::Rng;
+use crate::data::tally::{CoreTally, Counter, Histogram};
+use crate::limits::{DETACHED_MAX, EVENT_BYTES_MAX};
+use crate::snapshot::{Block, Listener, MetaRef, Server, Snapshot};
+use crate::wire::{Name, NameBuf, Options, Question, Reply, Rtype, options};
+
+/// How a query came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Plain DNS in datagrams.
+    Udp,
+    /// Plain DNS on a stream (RFC 7766).
+    Tcp,
+}
+
+impl Transport {
+    /// Whether messages are framed on a stream, so that no reply needs truncation below 64 KiB.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Transport::Tcp)
+    }
+
+    /// The word of CoreDNS's `proto` label and log field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
+/// Who asked, and by which way the reply goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address that the query came from.
+    pub peer: SocketAddr,
+    /// The address that was asked; its IP is unspecified where the socket does not tell.
+    pub local: SocketAddr,
+    /// The transport.
+    pub transport: Transport,
+    /// The listener, as an index that is stable for the process.
+    pub listener: u32,
+    /// For streams: the connection (index, use count) among the worker's connections.
+    pub connection: (u32, u32),
+}
+
+impl Client {
+    /// 1 for IPv4 (also when mapped into IPv6), 2 for IPv6: CoreDNS's `family` label.
+    pub fn family(&self) -> u8 {
+        if self.ip().is_ipv4() { 1 } else { 2 }
+    }
+
+    /// The client's address, unmapped from `::ffff:0:0/96`.
+    pub fn ip(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+}
+
+/// One thing that control is told of a query, by way of a lossy ring per core.
+#[derive(Clone)]
+pub struct Event {
+    /// Which listener of control it is for: what `Site::sink` gave.
+    pub sink: u32,
+    /// Who asked.
+    pub client: Client,
+    len: u16,
+    bytes: [u8; EVENT_BYTES_MAX],
+}
+
+impl Event {
+    /// Appends octets; what does not fit is cut.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let start = self.len as usize;
+        let take = bytes.len().min(EVENT_BYTES_MAX - start);
+        self.bytes[start..start + take].copy_from_slice(&bytes[..take]);
+        self.len += take as u16;
+    }
+
+    /// The octets that the plugin wrote; only its own sink knows what they mean.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
+}
+
+impl fmt::Write for Event {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A walk that is to run without a client, after the batch that asked for it.
+#[derive(Clone, Copy)]
+pub struct Detached {
+    /// The question as asked.
+    pub name: NameBuf,
+    /// Its type and class.
+    pub rtype: Rtype,
+    /// Its class.
+    pub rclass: u16,
+    /// The rest of the query.
+    pub asked: Asked,
+    /// Where it is served, and by which link it starts.
+    pub place: super::level::Place,
+    /// The link whose `detached` starts the walk.
+    pub link: u16,
+    /// What the plugin wants to be told there.
+    pub note: u64,
+    /// The generation that it runs in; a walk that a reload has overtaken is left out.
+    pub generation: u64,
+    /// The client of the query that caused it (for its address only).
+    pub client: Client,
+}
+
+/// What a worker lends to the walks that it runs.
+pub struct Core {
+    /// Index of the worker.
+    pub index: u16,
+    /// Its counters.
+    pub tally: Rc<CoreTally>,
+    /// Its random numbers: not for secrets.
+    pub rng: Rng,
+    /// Monotonic time of the batch's receive, or of the resume.
+    pub now: Nanos,
+    /// Its ring of events to control; what does not fit is dropped and counted.
+    pub events: Arc<ArrayQueue<Event>>,
+    /// Events dropped since control last looked: added up by control.
+    pub events_dropped: Counter,
+    /// Flights of misses, shared by all workers.
+    pub flights: Arc<Flights>,
+    /// Walks to run without a client.
+    pub detached: Vec<Detached>,
+}
+
+/// A part of the walk's memory: see [`Cx::keep`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub(super) at: u16,
+    pub(super) len: u16,
+}
+
+/// A query as one plugin sees it during one step.
+pub struct Cx<'w> {
+    pub(super) walk: &'w mut Walk,
+    /// What the worker lends.
+    pub core: &'w mut Core,
+    pub(super) snapshot: &'w Snapshot,
+    pub(super) locals: &'w Locals,
+    pub(super) link: u16,
+}
+
+impl<'w> Cx<'w> {
+    /// Who asked.
+    pub fn client(&self) -> &Client {
+        &self.walk.client
+    }
+
+    /// Monotonic time when the query arrived.
+    pub fn arrived(&self) -> Nanos {
+        self.walk.arrived
+    }
+
+    /// The level's question, question section and lower-cased name.
+    pub fn question(&self) -> Question<'_> {
+        self.level().question()
+    }
+
+    /// The level.
+    pub fn level(&self) -> &Level {
+        &self.walk.levels[self.walk.depth]
+    }
+
+    /// The level, to edit its reply.
+    pub fn level_mut(&mut self) -> &mut Level {
+        &mut self.walk.levels[self.walk.depth]
+    }
+
+    /// How deep the walk is in questions of its own: 0 for the client's.
+    pub fn depth(&self) -> usize {
+        self.walk.depth
+    }
+
+    /// The rest of the query.
+    pub fn asked(&self) -> &Asked {
+        &self.level().asked
+    }
+
+    /// The rest of the query, to change it for the plugins below.
+    pub fn asked_mut(&mut self) -> &mut Asked {
+        &mut self.level_mut().asked
+    }
+
+    /// The client's message, octet for octet. Empty on a detached walk.
+    pub fn request(&self) -> &[u8] {
+        &self.walk.request[..self.walk.request_len]
+    }
+
+    /// The EDNS options of the query.
+    pub fn options(&self) -> Options<'_> {
+        let asked = self.asked();
+        let start = asked.options_at as usize;
+        options(self.request().get(start..start + asked.options_len as usize).unwrap_or_default())
+    }
+
+    /// The server block that serves the question.
+    pub fn block(&self) -> &'w Block {
+        &self.snapshot.blocks[self.level().place.block as usize]
+    }
+
+    /// The matched zone of that block, with its labels for metrics.
+    pub fn server(&self) -> &'w Server {
+        &self.block().servers[self.level().place.zone as usize]
+    }
+
+    /// The zone that matched, lower-cased.
+    pub fn zone(&self) -> Name<'w> {
+        self.server().zone.as_name()
+    }
+
+    /// The listener that the client asked, if it is still there.
+    pub fn listener(&self) -> Option<&'w Listener> {
+        self.snapshot.listener(self.walk.client.listener)
+    }
+
+    /// The snapshot in whose generation the walk runs.
+    pub fn snapshot(&self) -> &'w Snapshot {
+        self.snapshot
+    }
+
+    /// Index of this link in its chain: what [`Level::by`] holds of replies that it writes.
+    pub fn link(&self) -> u16 {
+        self.link
+    }
+
+    /// The reply as the plugins below left it.
+    pub fn reply(&self) -> &Reply {
+        &self.level().reply
+    }
+
+    /// Whether a message stands in the reply.
+    pub fn is_written(&self) -> bool {
+        self.level().state == ReplyState::Written
+    }
+
+    /// Starts a reply of this link's: header, question, nothing else; `aa` as given.
+    /// Gives the question and the reply to write the records into.
+    pub fn answer(&mut self, authoritative: bool) -> (Question<'_>, &mut Reply) {
+        let link = self.link;
+        let level = self.level_mut();
+        level.clear_reply();
+        level.start_reply();
+        level.by = link;
+        level.reply.set_aa(authoritative);
+        (
+            Question {
+                name: level.name.as_name(),
+                lower: level.lower.as_name(),
+                rtype: level.rtype,
+                rclass: level.rclass,
+            },
+            &mut level.reply,
+        )
+    }
+
+    /// The question and the reply as it stands, to edit it.
+    pub fn edit(&mut self) -> (Question<'_>, &mut Reply) {
+        let level = self.level_mut();
+        (
+            Question {
+                name: level.name.as_name(),
+                lower: level.lower.as_name(),
+                rtype: level.rtype,
+                rclass: level.rclass,
+            },
+            &mut level.reply,
+        )
+    }
+
+    /// Gives up on the query with `rcode`, unwritten, and says why for the log.
+    pub fn fail(&mut self, rcode: u16, reason: fmt::Arguments<'_>) {
+        let link = self.link;
+        let level = self.level_mut();
+        level.clear_reply();
+        level.state = ReplyState::Failed(rcode);
+        level.by = link;
+        let _ = fmt::Write::write_fmt(&mut level.reason, reason);
+    }
+
+    /// Turns a failure into a written reply (header and question only), as whoever logs it needs.
+    pub fn write_failure(&mut self) {
+        let level = self.level_mut();
+        if let ReplyState::Failed(rcode) = level.state {
+            level.start_reply();
+            level.reply.set_rcode(rcode);
+        }
+    }
+
+    /// Sends no reply to this query.
+    pub fn drop_reply(&mut self) {
+        let level = self.level_mut();
+        level.clear_reply();
+        level.state = ReplyState::Dropped;
+    }
+
+    /// Places the question that the next `Step::Ask` asks. It starts from a copy of this level's
+    /// `Asked`; [`Cx::placed_mut`] changes that.
+    pub fn ask(&mut self, name: Name<'_>, rtype: Rtype, rclass: u16) {
+        self.walk.place_question(name, rtype, rclass);
+    }
+
+    /// The rest of the query that [`Cx::ask`] placed; nothing when the walk is too deep.
+    pub fn placed_mut(&mut self) -> Option<&mut Asked> {
+        let next = self.walk.depth + 1;
+        self.walk.levels.get_mut(next).map(|level| &mut level.asked)
+    }
+
+    /// The level of the question that was asked last, with its reply.
+    pub fn side(&self) -> &Level {
+        &self.walk.levels[self.walk.depth + 1]
+    }
+
+    /// This level and the one that was asked last, to copy from that into this.
+    pub fn both(&mut self) -> (&mut Level, &Level) {
+        let depth = self.walk.depth;
+        let (here, side) = self.walk.levels.split_at_mut(depth + 1);
+        (&mut here[depth], &side[0])
+    }
+
+    /// How the wait ended that a `Step::Fetch` began.
+    pub fn fetched(&self) -> Fetched {
+        self.walk.fetched
+    }
+
+    /// The message with which the flight landed.
+    pub fn landed(&self) -> &[u8] {
+        self.walk.landed.as_deref().unwrap_or_default()
+    }
+
+    /// Remembers octets until the frame that this step returns is resumed. Nothing when the walk's
+    /// memory is full.
+    pub fn keep(&mut self, bytes: &[u8]) -> Option<Span> {
+        self.walk.keep(bytes)
+    }
+
+    /// What [`Cx::keep`] remembered.
+    pub fn kept(&self, span: Span) -> &[u8] {
+        &self.walk.memory[span.at as usize..][..span.len as usize]
+    }
+
+    /// Becomes the leader of a flight (`true`), or learns that another query leads it already:
+    /// then `Step::Fetch` with `Fetch::Join`. A leader ends with [`Cx::land`] in every case.
+    pub fn lead(&mut self, key: FlightKey) -> bool {
+        self.core.flights.lead(key)
+    }
+
+    /// Lands a flight: all who joined get `message`; `None` tells them that the leader failed.
+    pub fn land(&mut self, key: FlightKey, message: Option<Arc<[u8]>>) {
+        self.core.flights.land(key, message);
+    }
+
+    /// Walks the same question below this link in a slot of its own, without a client; the walk
+    /// begins with this link's `detached(note)`. `false`: too many are waiting already.
+    pub fn detach(&mut self, note: u64) -> bool {
+        if self.core.detached.len() >= DETACHED_MAX {
+            return false;
+        }
+        let level = &self.walk.levels[self.walk.depth];
+        let detached = Detached {
+            name: level.name,
+            rtype: level.rtype,
+            rclass: level.rclass,
+            asked: Asked { options_len: 0, ..level.asked },
+            place: level.place,
+            link: self.link,
+            note,
+            generation: self.snapshot.generation,
+            client: self.walk.client,
+        };
+        self.core.detached.push(detached);
+        true
+    }
+
+    /// Has the time that the whole query takes observed once its reply is sent.
+    pub fn time(&mut self, histogram: Histogram) {
+        self.walk.timed = Some(histogram);
+    }
+
+    /// Tells control something. Lossy: a full ring drops the event and counts it.
+    pub fn tell(&mut self, sink: u32, write: impl FnOnce(&mut Event, &Self)) {
+        let mut event =
+            Event { sink, client: self.walk.client, len: 0, bytes: [0; EVENT_BYTES_MAX] };
+        write(&mut event, self);
+        if self.core.events.push(event).is_err() {
+            self.core.tally.add(self.core.events_dropped, 1);
+        }
+    }
+
+    /// Writes the value of a metadata label; nothing is written where nobody provides it or the
+    /// block has no `metadata`.
+    pub fn meta(&self, label: MetaRef, out: &mut dyn fmt::Write) {
+        let Some((link, key)) = self.block().meta(label) else { return };
+        let place = self.level().place;
+        if let Ok(local) = self.locals.of(place.block, link).try_borrow() {
+            self.block().chain[link as usize].meta(&local, self, key, out);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The chain of plugins: steps and frames as data (the way of a query, part 4 of 6).
+//!
+//! [`step`] is what a plugin may say, [`level`] is one question on its way and the reply to it,
+//! [`cx`] is what a plugin sees, [`walk`] is the one loop that moves the cursor.
+
+pub mod cx;
+pub mod level;
+pub mod step;
+pub mod text;
+pub mod walk;
+
+pub use cx::{Client, Core, Cx, Event, Transport};
+pub use level::{Asked, Level, Reason, ReplyState, Source};
+pub use step::{Entry, Fetch, Fetched, Step};
+pub use text::Text;
+pub use walk::{Outcome, Walk};

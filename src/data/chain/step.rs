@@ -1,0 +1,60 @@
+//! What a plugin may say, and what a walk may wait for.
+//!
+//! A step is plain data: the position of a query is a cursor, a stack of frames and a stack of
+//! levels, so that parking a query copies it and no native stack survives a wait.
+
+use crate::cells::FlightKey;
+use crate::data::clock::Nanos;
+
+/// What a plugin says of a query. `F` is the plugin's own frame: what it must remember until its
+/// `resume`, which may say whatever `serve` may.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<F> {
+    /// Not mine: serve the plugin below. From `resume` this clears the reply first.
+    Next,
+    /// Serve the plugins below, then resume me with their reply.
+    Watch(F),
+    /// Answer the question that [`Cx::ask`](super::Cx::ask) placed, then resume me with it in
+    /// [`Cx::side`](super::Cx::side).
+    Ask(F, Entry),
+    /// Wait for something, then resume me with [`Cx::fetched`](super::Cx::fetched).
+    Fetch(F, Fetch),
+    /// Finish and send the reply as one of many; resume me when the transport can take the next.
+    /// On a datagram transport the reply is the only one, and nothing is resumed.
+    Send(F),
+    /// The reply stands: hand it to the plugins above.
+    Up,
+}
+
+/// Where an asked question enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The plugins below the asker, in the same block.
+    Below,
+    /// The server, as if a client had asked: routed to whichever block serves the name.
+    Top,
+}
+
+/// Waits. Each has a deadline, and lateness is a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// Wait for so many nanoseconds.
+    Sleep(Nanos),
+    /// Wait until the leader of this flight lands, or until the deadline (monotonic).
+    Join(FlightKey, Nanos),
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// Nothing was waited for.
+    Nothing,
+    /// The time of a `Sleep` is over.
+    Slept,
+    /// The flight landed: its message is in [`Cx::landed`](super::Cx::landed).
+    Landed,
+    /// The leader gave up or was already gone: the waiter may lead.
+    Failed,
+    /// The deadline passed.
+    Late,
+}

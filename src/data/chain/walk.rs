@@ -1,0 +1,359 @@
+//! The one loop that moves the cursor.
+//!
+//! [`Walk`] is the state of a query that is being walked; a worker has one, touched only as far as
+//! a query uses it. [`Walk::run`] goes down the chain and up again until the query has a reply,
+//! gives up, or waits. Every walk is bounded: frames, levels, questions, waits (law 3); past a
+//! bound it is SERVFAIL and a counter. Costs a jump table and a few stores a link.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::cx::{Client, Core, Cx, Detached, Span, Transport};
+use super::level::{Asked, Level, Place, ReplyState};
+use super::step::{Entry, Fetch, Fetched, Step};
+use crate::data::clock::Nanos;
+use crate::data::generation::Generation;
+use crate::data::route;
+use crate::data::tally::Histogram;
+use crate::limits::{
+    ASK_DEPTH_MAX, ASKS_MAX, FETCHES_MAX, FRAMES_MAX, LANE_BYTES, WALK_MEMORY_BYTES_MAX,
+};
+use crate::plugin::registry::{Frame, Link, Local};
+use crate::wire::{Name, Rtype, rcode};
+
+/// How a run of a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Level 0 has its reply, or nothing is to be sent: its state tells.
+    Done,
+    /// Level 0's reply is to be sent, and the walk goes on when the transport can take another.
+    Partial,
+    /// The walk waits; it must be parked.
+    Wait(Fetch),
+}
+
+/// A frame on the stack: whose it is, and what belongs to it.
+#[derive(Clone, Copy)]
+pub(in crate::data) struct FrameAt {
+    pub(in crate::data) frame: Frame,
+    pub(in crate::data) link: u16,
+    pub(in crate::data) level: u8,
+    /// Octets of walk memory that outlive the frame.
+    pub(in crate::data) memory: u16,
+}
+
+/// The state of a query on its way.
+pub struct Walk {
+    pub(in crate::data) client: Client,
+    pub(in crate::data) arrived: Nanos,
+    pub(in crate::data) request: Box<[u8]>,
+    pub(in crate::data) request_len: usize,
+    pub(in crate::data) levels: Vec<Level>,
+    pub(in crate::data) depth: usize,
+    /// Levels whose reply holds something, from 0: what parking has to copy.
+    pub(in crate::data) used: usize,
+    pub(in crate::data) frames: Vec<FrameAt>,
+    pub(in crate::data) memory: Vec<u8>,
+    pub(in crate::data) fetched: Fetched,
+    pub(in crate::data) landed: Option<Arc<[u8]>>,
+    pub(in crate::data) asks: u16,
+    pub(in crate::data) fetches: u16,
+    /// Where the time that the whole query took is observed, once its reply is sent.
+    pub(in crate::data) timed: Option<Histogram>,
+    /// Whether the walk has no client.
+    pub(in crate::data) detached: bool,
+    /// Set when a bound was passed; the walk ends with SERVFAIL.
+    pub(in crate::data) over: bool,
+}
+
+/// Where the loop goes next.
+#[derive(Clone, Copy)]
+enum Way {
+    Down,
+    Up,
+    Stop(Outcome),
+}
+
+impl Walk {
+    /// An idle walk with its buffers.
+    pub fn new() -> Self {
+        let buffer = || vec![0; LANE_BYTES].into_boxed_slice();
+        Self {
+            client: Client {
+                peer: ([0, 0, 0, 0], 0).into(),
+                local: ([0, 0, 0, 0], 0).into(),
+                transport: Transport::Udp,
+                listener: 0,
+                connection: (0, 0),
+            },
+            arrived: 0,
+            request: buffer(),
+            request_len: 0,
+            levels: (0..=ASK_DEPTH_MAX).map(|_| Level::new(buffer())).collect(),
+            depth: 0,
+            used: 0,
+            frames: Vec::with_capacity(FRAMES_MAX),
+            memory: Vec::with_capacity(WALK_MEMORY_BYTES_MAX),
+            fetched: Fetched::Nothing,
+            landed: None,
+            asks: 0,
+            fetches: 0,
+            timed: None,
+            detached: false,
+            over: false,
+        }
+    }
+
+    /// Makes the walk that of a new query.
+    pub fn open(&mut self, client: Client, arrived: Nanos) {
+        self.client = client;
+        self.arrived = arrived;
+        self.request_len = 0;
+        self.depth = 0;
+        self.used = 1;
+        self.frames.clear();
+        self.memory.clear();
+        self.fetched = Fetched::Nothing;
+        self.landed = None;
+        self.asks = 0;
+        self.fetches = 0;
+        self.timed = None;
+        self.detached = false;
+        self.over = false;
+    }
+
+    /// Opens level 0 with the client's question, to be served at `place`.
+    pub fn open_question(
+        &mut self,
+        name: Name<'_>,
+        rtype: Rtype,
+        rclass: u16,
+        asked: Asked,
+        place: Place,
+    ) {
+        let level = &mut self.levels[0];
+        level.open(name, rtype, rclass, asked);
+        level.place = place;
+    }
+
+    /// Level 0: the client's question and its reply.
+    pub fn client_level(&mut self) -> &mut Level {
+        &mut self.levels[0]
+    }
+
+    pub(super) fn place_question(&mut self, name: Name<'_>, rtype: Rtype, rclass: u16) {
+        let next = self.depth + 1;
+        let asked = Asked { id: 0, ..self.levels[self.depth].asked };
+        match self.levels.get_mut(next) {
+            Some(level) => {
+                level.open(name, rtype, rclass, asked);
+                self.used = self.used.max(next + 1);
+            }
+            None => self.over = true,
+        }
+    }
+
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Option<Span> {
+        let at = self.memory.len();
+        if at + bytes.len() > WALK_MEMORY_BYTES_MAX {
+            return None;
+        }
+        self.memory.extend_from_slice(bytes);
+        Some(Span { at: at as u16, len: bytes.len() as u16 })
+    }
+
+    /// Starts a walk that was opened: goes down from the top of its chain.
+    pub fn start(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
+        self.run(core, generation, Way::Down)
+    }
+
+    /// Starts a detached walk by the `detached` of the link that asked for it.
+    pub fn start_detached(
+        &mut self,
+        core: &mut Core,
+        generation: &Generation,
+        detached: &Detached,
+    ) -> Outcome {
+        let link = detached.link;
+        let mark = self.memory.len();
+        let step = {
+            let (this, local) = link_of(generation, detached.place.block, link);
+            let mut cx = self.cx(core, generation, link);
+            this.detached(&mut local.borrow_mut(), &mut cx, detached.note)
+        };
+        let way = self.apply(step, link, mark, generation);
+        self.run(core, generation, way)
+    }
+
+    /// Goes on with a walk that waited, or that sent one of many.
+    pub fn resume(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
+        match self.resume_top(core, generation) {
+            Some(way) => self.run(core, generation, way),
+            None => Outcome::Done,
+        }
+    }
+
+    fn run(&mut self, core: &mut Core, generation: &Generation, mut way: Way) -> Outcome {
+        loop {
+            way = match way {
+                Way::Down => self.serve_next(core, generation),
+                Way::Up => self.go_up(core, generation),
+                Way::Stop(outcome) => return outcome,
+            }
+        }
+    }
+
+    fn serve_next(&mut self, core: &mut Core, generation: &Generation) -> Way {
+        let level = &mut self.levels[self.depth];
+        let (block, cursor) = (level.place.block, level.cursor);
+        let Some(served) = generation.snapshot.blocks.get(block as usize) else {
+            level.state = ReplyState::Failed(rcode::REFUSED);
+            return Way::Up;
+        };
+        let Some(this) = served.chain.get(cursor as usize) else {
+            level.clear_reply();
+            // A block without plugins refuses; a chain that ends without an answer has failed.
+            let code = if served.chain.is_empty() { rcode::REFUSED } else { rcode::SERVFAIL };
+            level.state = ReplyState::Failed(code);
+            if code == rcode::SERVFAIL {
+                level.reason.push("no next plugin found");
+            }
+            return Way::Up;
+        };
+        let mark = self.memory.len();
+        let step = {
+            let local = generation.locals.of(block, cursor);
+            let mut cx = self.cx(core, generation, cursor);
+            this.serve(&mut local.borrow_mut(), &mut cx)
+        };
+        self.apply(step, cursor, mark, generation)
+    }
+
+    fn go_up(&mut self, core: &mut Core, generation: &Generation) -> Way {
+        match self.frames.last() {
+            Some(top) if top.level as usize == self.depth => {}
+            _ if self.depth == 0 => return Way::Stop(Outcome::Done),
+            _ => self.depth -= 1,
+        }
+        self.resume_top(core, generation).unwrap_or(Way::Stop(Outcome::Done))
+    }
+
+    fn resume_top(&mut self, core: &mut Core, generation: &Generation) -> Option<Way> {
+        let FrameAt { frame, link, level, memory } = self.frames.pop()?;
+        self.depth = level as usize;
+        let block = self.levels[self.depth].place.block;
+        let step = {
+            let (this, local) = link_of(generation, block, link);
+            let mut cx = self.cx(core, generation, link);
+            this.resume(&mut local.borrow_mut(), &mut cx, frame)
+        };
+        if matches!(step, Step::Next) {
+            self.levels[self.depth].clear_reply();
+        }
+        let kept = matches!(step, Step::Watch(_) | Step::Ask(..) | Step::Fetch(..) | Step::Send(_));
+        if !kept {
+            self.memory.truncate(memory as usize);
+        }
+        Some(self.apply(step, link, memory as usize, generation))
+    }
+
+    /// Does what a link said. `memory`: octets of walk memory below what its frame owns.
+    fn apply(
+        &mut self,
+        step: Step<Frame>,
+        link: u16,
+        memory: usize,
+        generation: &Generation,
+    ) -> Way {
+        match step {
+            Step::Next => {
+                self.levels[self.depth].cursor = link + 1;
+                Way::Down
+            }
+            Step::Up => Way::Up,
+            Step::Watch(frame) => {
+                self.levels[self.depth].cursor = link + 1;
+                self.push(frame, link, memory, Way::Down)
+            }
+            Step::Ask(frame, entry) => {
+                self.asks += 1;
+                if self.over || self.asks > ASKS_MAX {
+                    return self.fail_over("too many questions for one query");
+                }
+                let way = self.push(frame, link, memory, Way::Down);
+                if self.over {
+                    return way;
+                }
+                self.enter(entry, link, generation);
+                way
+            }
+            Step::Fetch(frame, fetch) => {
+                self.fetches += 1;
+                if self.fetches > FETCHES_MAX {
+                    return self.fail_over("too many waits for one query");
+                }
+                self.fetched = Fetched::Nothing;
+                self.push(frame, link, memory, Way::Stop(Outcome::Wait(fetch)))
+            }
+            Step::Send(_) if !self.client.transport.is_stream() => Way::Up,
+            Step::Send(frame) => self.push(frame, link, memory, Way::Stop(Outcome::Partial)),
+        }
+    }
+
+    /// Goes one level down, to the question that was placed.
+    fn enter(&mut self, entry: Entry, link: u16, generation: &Generation) {
+        let here = self.levels[self.depth].place;
+        self.depth += 1;
+        let level = &mut self.levels[self.depth];
+        match entry {
+            Entry::Below => {
+                level.place = here;
+                level.cursor = link + 1;
+            }
+            Entry::Top => {
+                let listener = self.client.listener;
+                let question = level.question();
+                level.place = route::place(&generation.snapshot, listener, question);
+            }
+        }
+    }
+
+    fn push(&mut self, frame: Frame, link: u16, memory: usize, way: Way) -> Way {
+        if self.frames.len() == FRAMES_MAX {
+            self.over = true;
+            return self.fail_over("too many frames for one query");
+        }
+        let level = self.depth as u8;
+        self.frames.push(FrameAt { frame, link, level, memory: memory as u16 });
+        way
+    }
+
+    fn fail_over(&mut self, reason: &str) -> Way {
+        self.over = true;
+        let level = &mut self.levels[self.depth];
+        level.clear_reply();
+        level.state = ReplyState::Failed(rcode::SERVFAIL);
+        level.reason.push(reason);
+        Way::Up
+    }
+
+    fn cx<'w>(&'w mut self, core: &'w mut Core, generation: &'w Generation, link: u16) -> Cx<'w> {
+        Cx { walk: self, core, snapshot: &generation.snapshot, locals: &generation.locals, link }
+    }
+
+    /// Whether a bound was passed.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+fn link_of(generation: &Generation, block: u16, link: u16) -> (&Link, &RefCell<Local>) {
+    let this = &generation.snapshot.blocks[block as usize].chain[link as usize];
+    (this, generation.locals.of(block, link))
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}

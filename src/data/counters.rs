@@ -1,0 +1,55 @@
+//! The worker's own counters: what happened to queries outside of any plugin.
+
+use super::tally::{Counter, Family, Kind, Latency, Tally, families};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $field:ident: $name:literal, $help:literal;)*) => {
+        /// Cells of what every worker counts.
+        #[derive(Clone, Copy)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $field: Counter,)*
+            /// Panics in walks.
+            pub panics: Counter,
+            /// How long walks took, for queries answered in their turn.
+            pub walk: Latency,
+        }
+
+        impl Counters {
+            /// Registers the families.
+            pub fn new(tally: &Tally) -> Self {
+                Self {
+                    $($field: {
+                        static FAMILY: Family =
+                            Family { name: $name, help: $help, kind: Kind::Counter, labels: &[] };
+                        tally.counter(&FAMILY, &[])
+                    },)*
+                    panics: tally.counter(&families::PANICS, &[]),
+                    walk: tally.latency(&families::WALK, &[]),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages received.
+    queries: "corelane_queries_total", "Messages received from clients.";
+    /// Messages that the gate refused.
+    refused: "corelane_gate_refused_total", "Messages that are no query and got an error or silence.";
+    /// Queries that no block serves.
+    dropped: "corelane_unserved_total", "Queries for names that no server block serves.";
+    /// Queries that had to wait.
+    parked: "corelane_parked_total", "Queries that had to wait for something.";
+    /// Queries that would have had to wait but found no slot.
+    no_slot: "corelane_parked_refused_total", "Queries that found no room to wait.";
+    /// Queries of listeners with `shed` that were dropped under overload.
+    shed: "corelane_shed_total", "Queries dropped under overload.";
+    /// Walks that passed a bound.
+    over: "corelane_walk_bounds_total", "Queries that passed a bound of questions, waits or frames.";
+    /// Events dropped because their ring was full.
+    events_dropped: "corelane_events_dropped_total", "Events for logs that found their ring full.";
+    /// Batches received.
+    batches: "corelane_batches_total", "Batches of datagrams received.";
+    /// Replies that the kernel refused to send.
+    unsent: "corelane_unsent_total", "Replies that the kernel refused to send.";
+}

@@ -1,0 +1,365 @@
+//! Where queries wait: their position copied out of the walk, their octets into counted blocks.
+//!
+//! A parked query costs one [`Slot`] (its size is asserted below) and as many blocks as its octets
+//! need: request, names, what its replies hold, what its plugins kept. Slots and blocks are made
+//! when they are first needed, up to a bound, and used again. Where there is no slot or no block,
+//! the query gets SERVFAIL, and a counter tells.
+
+use std::sync::Arc;
+
+use super::chain::cx::Client;
+use super::chain::level::{Asked, OptExtra, Place, Reason, ReplyState, Source};
+use super::chain::step::Fetched;
+use super::chain::walk::{FrameAt, Walk};
+use super::clock::Nanos;
+use crate::limits::{
+    PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
+};
+use crate::wire::{Name, Rtype};
+
+/// Frames that fit into a slot; a query with more of them holds the rest in a vector.
+const FRAMES_INLINE: usize = 4;
+/// Octets that fit into a slot.
+const BYTES_INLINE: usize = 192;
+
+/// A level without its octets.
+struct ParkedLevel {
+    rtype: Rtype,
+    rclass: u16,
+    asked: Asked,
+    place: Place,
+    cursor: u16,
+    by: u16,
+    state: ReplyState,
+    source: Source,
+    /// What few replies have: boxed only when there is something.
+    rare: Option<Box<(Reason, OptExtra)>>,
+}
+
+/// What a parked query waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its deadline.
+    Sleep,
+    /// Something that may come before its deadline.
+    Reply,
+    /// Its client's taking one reply of many.
+    Client,
+}
+
+/// A query that waits.
+pub struct Slot {
+    /// Counts up when the slot is taken: old wake-ups do not match.
+    use_count: u32,
+    /// Index of the generation in the worker's table.
+    generation: u64,
+    /// When it has to be woken at the latest; 0 for a stream that waits for its client.
+    pub(super) deadline: Nanos,
+    kind: Kind,
+    detached: bool,
+    client: Client,
+    arrived: Nanos,
+    depth: u8,
+    asks: u16,
+    fetches: u16,
+    first: Option<ParkedLevel>,
+    deeper: Vec<ParkedLevel>,
+    frames: [Option<FrameAt>; FRAMES_INLINE],
+    frames_more: Vec<FrameAt>,
+    bytes_len: u32,
+    inline: [u8; BYTES_INLINE],
+    blocks: Vec<u32>,
+}
+
+const _: () = assert!(size_of::<Slot>() <= PARKED_SLOT_BYTES_MAX);
+
+/// The waiting queries of one worker.
+pub struct Slots {
+    slots: Vec<Option<Box<Slot>>>,
+    free: Vec<u32>,
+    use_counts: Vec<u32>,
+    blocks: Vec<Box<[u8; PARKED_BLOCK_BYTES]>>,
+    free_blocks: Vec<u32>,
+    scratch: Vec<u8>,
+    parked: u32,
+}
+
+/// A slot and its use count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotId {
+    /// Index.
+    pub slot: u32,
+    /// Use count.
+    pub use_count: u32,
+}
+
+impl Slots {
+    /// No parked queries.
+    pub fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            use_counts: Vec::new(),
+            blocks: Vec::new(),
+            free_blocks: Vec::new(),
+            scratch: Vec::new(),
+            parked: 0,
+        }
+    }
+
+    /// Queries that are parked.
+    pub fn len(&self) -> usize {
+        self.parked as usize
+    }
+
+    /// Whether none is parked.
+    pub fn is_empty(&self) -> bool {
+        self.parked == 0
+    }
+
+    /// Octets that parked queries may be holding: slots and blocks made so far.
+    pub fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<Slot>() + self.blocks.len() * PARKED_BLOCK_BYTES
+    }
+
+    /// Copies a walk that waits into a slot. `None`: no slot or no block is free.
+    pub fn park(
+        &mut self,
+        walk: &mut Walk,
+        generation: u64,
+        deadline: Nanos,
+        kind: Kind,
+    ) -> Option<SlotId> {
+        self.scratch.clear();
+        write_bytes(walk, &mut self.scratch);
+        let need = self.scratch.len().saturating_sub(BYTES_INLINE).div_ceil(PARKED_BLOCK_BYTES);
+        let blocks = self.take_blocks(need)?;
+        let Some(index) = self.take_index() else {
+            self.free_blocks.extend(blocks);
+            return None;
+        };
+        let (head, tail) = self.scratch.split_at(self.scratch.len().min(BYTES_INLINE));
+        let mut inline = [0; BYTES_INLINE];
+        inline[..head.len()].copy_from_slice(head);
+        for (block, bytes) in blocks.iter().zip(tail.chunks(PARKED_BLOCK_BYTES)) {
+            self.blocks[*block as usize][..bytes.len()].copy_from_slice(bytes);
+        }
+        let use_count = self.use_counts[index as usize];
+        let mut levels = (0..walk.used).map(|level| park_level(walk, level));
+        let first = levels.next();
+        let mut frames = [None; FRAMES_INLINE];
+        for (place, frame) in frames.iter_mut().zip(&walk.frames) {
+            *place = Some(*frame);
+        }
+        let slot = Slot {
+            use_count,
+            generation,
+            deadline,
+            kind,
+            detached: walk.detached,
+            client: walk.client,
+            arrived: walk.arrived,
+            depth: walk.depth as u8,
+            asks: walk.asks,
+            fetches: walk.fetches,
+            first,
+            deeper: levels.collect(),
+            frames,
+            frames_more: walk.frames.get(FRAMES_INLINE..).unwrap_or_default().to_vec(),
+            bytes_len: self.scratch.len() as u32,
+            inline,
+            blocks,
+        };
+        self.slots[index as usize] = Some(Box::new(slot));
+        self.parked += 1;
+        Some(SlotId { slot: index, use_count })
+    }
+
+    /// Puts a parked query back into the walk and frees its slot; gives its generation. `None`: the
+    /// slot has moved on.
+    pub fn unpark(
+        &mut self,
+        id: SlotId,
+        walk: &mut Walk,
+        fetched: Fetched,
+        landed: Option<Arc<[u8]>>,
+    ) -> Option<u64> {
+        if !self.is_live(id) {
+            return None;
+        }
+        let slot = self.slots[id.slot as usize].take()?;
+        self.parked -= 1;
+        self.use_counts[id.slot as usize] += 1;
+        self.free.push(id.slot);
+        self.scratch.clear();
+        let len = slot.bytes_len as usize;
+        self.scratch.extend_from_slice(&slot.inline[..len.min(BYTES_INLINE)]);
+        let mut left = len.saturating_sub(BYTES_INLINE);
+        for block in &slot.blocks {
+            let take = left.min(PARKED_BLOCK_BYTES);
+            self.scratch.extend_from_slice(&self.blocks[*block as usize][..take]);
+            left -= take;
+        }
+        self.free_blocks.extend(&slot.blocks);
+        walk.open(slot.client, slot.arrived);
+        walk.depth = slot.depth as usize;
+        walk.asks = slot.asks;
+        walk.fetches = slot.fetches;
+        walk.detached = slot.detached;
+        walk.fetched = fetched;
+        walk.landed = landed;
+        walk.frames.extend(slot.frames.iter().flatten());
+        walk.frames.extend(&slot.frames_more);
+        let levels = slot.first.into_iter().chain(slot.deeper);
+        walk.used = 0;
+        let mut rest = read_bytes(walk, &self.scratch);
+        for level in levels {
+            rest = unpark_level(walk, level, rest);
+        }
+        Some(slot.generation)
+    }
+
+    /// Whether the slot still holds the query that this id was given for.
+    pub fn is_live(&self, id: SlotId) -> bool {
+        let slot = self.slots.get(id.slot as usize).and_then(Option::as_ref);
+        slot.is_some_and(|slot| slot.use_count == id.use_count)
+    }
+
+    /// The deadline of a parked query.
+    pub fn deadline(&self, id: SlotId) -> Option<Nanos> {
+        let slot = self.slots.get(id.slot as usize)?.as_ref()?;
+        (slot.use_count == id.use_count).then_some(slot.deadline)
+    }
+
+    /// What a parked query waits for.
+    pub fn kind(&self, id: SlotId) -> Option<Kind> {
+        let slot = self.slots.get(id.slot as usize)?.as_ref()?;
+        (slot.use_count == id.use_count).then_some(slot.kind)
+    }
+
+    /// The query that waits for this connection to take a reply. Streams are few: a search.
+    pub fn streaming(&self, connection: (u32, u32)) -> Option<SlotId> {
+        let mut slots = self.slots.iter().enumerate();
+        slots.find_map(|(index, slot)| {
+            let slot = slot.as_ref()?;
+            let found = slot.kind == Kind::Client && slot.client.connection == connection;
+            found.then_some(SlotId { slot: index as u32, use_count: slot.use_count })
+        })
+    }
+
+    /// Every parked query, for shutdown.
+    pub fn ids(&self) -> Vec<SlotId> {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter_map(|(index, slot)| {
+                let use_count = slot.as_ref()?.use_count;
+                Some(SlotId { slot: index as u32, use_count })
+            })
+            .collect()
+    }
+
+    fn take_index(&mut self) -> Option<u32> {
+        if let Some(index) = self.free.pop() {
+            return Some(index);
+        }
+        if self.slots.len() >= PARKED_SLOTS_MAX {
+            return None;
+        }
+        self.slots.push(None);
+        self.use_counts.push(0);
+        Some(self.slots.len() as u32 - 1)
+    }
+
+    fn take_blocks(&mut self, count: usize) -> Option<Vec<u32>> {
+        if count == 0 {
+            return Some(Vec::new());
+        }
+        let made = PARKED_BYTES_MAX / PARKED_BLOCK_BYTES - self.blocks.len();
+        if self.free_blocks.len() + made < count {
+            return None;
+        }
+        while self.free_blocks.len() < count {
+            self.blocks.push(Box::new([0; PARKED_BLOCK_BYTES]));
+            self.free_blocks.push(self.blocks.len() as u32 - 1);
+        }
+        Some(self.free_blocks.split_off(self.free_blocks.len() - count))
+    }
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn park_level(walk: &Walk, index: usize) -> ParkedLevel {
+    let level = &walk.levels[index];
+    let rare = !level.reason.is_empty() || !level.extra.as_bytes().is_empty();
+    ParkedLevel {
+        rtype: level.rtype,
+        rclass: level.rclass,
+        asked: level.asked,
+        place: level.place,
+        cursor: level.cursor,
+        by: level.by,
+        state: level.state,
+        source: level.source,
+        rare: rare.then(|| Box::new((level.reason, level.extra))),
+    }
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn get(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (len, rest) = bytes.split_at(2);
+    rest.split_at(u16::from_le_bytes([len[0], len[1]]) as usize)
+}
+
+/// Request, kept memory, then each level's name and the message of its reply.
+fn write_bytes(walk: &Walk, out: &mut Vec<u8>) {
+    put(out, &walk.request[..walk.request_len]);
+    put(out, &walk.memory);
+    for level in &walk.levels[..walk.used] {
+        put(out, level.name.as_name().as_bytes());
+        let written = level.state == ReplyState::Written;
+        put(out, if written { level.reply.bytes() } else { &[] });
+    }
+}
+
+fn read_bytes<'b>(walk: &mut Walk, bytes: &'b [u8]) -> &'b [u8] {
+    let (request, rest) = get(bytes);
+    if walk.request.len() < request.len() {
+        walk.request = vec![0; request.len()].into_boxed_slice();
+    }
+    walk.request[..request.len()].copy_from_slice(request);
+    walk.request_len = request.len();
+    let (memory, rest) = get(rest);
+    walk.memory.extend_from_slice(memory);
+    rest
+}
+
+fn unpark_level<'b>(walk: &mut Walk, parked: ParkedLevel, bytes: &'b [u8]) -> &'b [u8] {
+    let (name, rest) = get(bytes);
+    let (message, rest) = get(rest);
+    let index = walk.used;
+    walk.used += 1;
+    let level = &mut walk.levels[index];
+    let name = Name::from_wire(name).map_or(Name::ROOT, |(name, _)| name);
+    level.open(name, parked.rtype, parked.rclass, parked.asked);
+    level.place = parked.place;
+    level.cursor = parked.cursor;
+    level.by = parked.by;
+    level.source = parked.source;
+    level.state = parked.state;
+    if parked.state == ReplyState::Written && level.reply.load(message).is_err() {
+        // It was a valid message when it was parked; fail closed if that is not so.
+        level.state = ReplyState::Failed(crate::wire::rcode::SERVFAIL);
+    }
+    if let Some(rare) = parked.rare {
+        (level.reason, level.extra) = *rare;
+    }
+    rest
+}

@@ -1,0 +1,285 @@
+//! The `mmsg` engine: `recvmmsg` and `sendmmsg` on readiness, 64 datagrams at a time.
+//!
+//! Two system calls carry a batch in and out. On sockets bound to a wildcard address the address
+//! that was asked comes with each datagram (PKTINFO) and goes back with the reply, so that replies
+//! leave from the address that was asked. Guarantees: no allocation after [`Batch::new`]; a
+//! datagram that the kernel refuses to send is dropped, as networks do, and counted.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::Lane;
+use crate::limits::BATCH_DATAGRAMS;
+
+/// Octets of control messages a datagram: one PKTINFO of either family.
+const CONTROL_BYTES: usize = 64;
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_BYTES]);
+
+/// The headers of one batch, in and out.
+pub struct Batch {
+    // The kernel follows pointers from `headers` into the three vectors below and into lanes; they
+    // are written anew before each call, from borrows that last over the call.
+    headers: Vec<libc::mmsghdr>,
+    iovecs: Vec<libc::iovec>,
+    addresses: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+}
+
+// SAFETY: the raw pointers inside are only followed during a call that borrows the batch mutably,
+// and are written anew before it.
+unsafe impl Send for Batch {}
+
+/// How a batch was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Datagrams that went out.
+    pub sent: usize,
+    /// Datagrams that the kernel refused.
+    pub refused: usize,
+}
+
+impl Batch {
+    /// Headers for a batch.
+    pub fn new() -> Self {
+        // SAFETY: plain C structs, for which all zeroes (null pointers, no lengths) is valid.
+        unsafe {
+            Self {
+                headers: vec![zeroed(); BATCH_DATAGRAMS],
+                iovecs: vec![zeroed(); BATCH_DATAGRAMS],
+                addresses: vec![zeroed(); BATCH_DATAGRAMS],
+                controls: vec![Control([0; CONTROL_BYTES]); BATCH_DATAGRAMS],
+            }
+        }
+    }
+
+    /// Receives at most a batch into `lanes` without waiting, and says how many there are.
+    /// `local` is the socket's own address; where it is a wildcard, PKTINFO tells which was asked.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; what the kernel says otherwise.
+    pub fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        lanes: &mut [Lane],
+        local: SocketAddr,
+    ) -> io::Result<usize> {
+        let count = lanes.len().min(BATCH_DATAGRAMS);
+        let wildcard = local.ip().is_unspecified();
+        for (index, lane) in lanes[..count].iter_mut().enumerate() {
+            self.iovecs[index] =
+                libc::iovec { iov_base: lane.input.as_mut_ptr().cast(), iov_len: lane.input.len() };
+            let (name, control) = (&raw mut self.addresses[index], &raw mut self.controls[index]);
+            let header = &mut self.headers[index].msg_hdr;
+            header.msg_name = name.cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_iov = &raw mut self.iovecs[index];
+            header.msg_iovlen = 1;
+            header.msg_control = if wildcard { control.cast() } else { std::ptr::null_mut() };
+            header.msg_controllen = if wildcard { CONTROL_BYTES } else { 0 };
+            header.msg_flags = 0;
+        }
+        // SAFETY: `headers` and all that it points to outlive the call: the vectors are `self`'s,
+        // the buffers are `lanes`', both borrowed mutably; lengths are those of the buffers.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for (index, lane) in lanes[..received].iter_mut().enumerate() {
+            let header = &self.headers[index];
+            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            lane.input_len = if whole { header.msg_len as usize } else { 0 };
+            lane.output_len = 0;
+            lane.client.peer = peer(&self.addresses[index]);
+            lane.client.local = match wildcard {
+                true => SocketAddr::new(self.asked(index).unwrap_or(local.ip()), local.port()),
+                false => local,
+            };
+        }
+        Ok(received)
+    }
+
+    /// Sends the replies of those lanes that have one.
+    pub fn send(&mut self, socket: BorrowedFd<'_>, lanes: &[Lane], wildcard: bool) -> Sent {
+        let mut count = 0;
+        for lane in lanes.iter().filter(|lane| lane.output_len != 0).take(BATCH_DATAGRAMS) {
+            self.iovecs[count] = libc::iovec {
+                // The kernel only reads through the pointer.
+                iov_base: lane.output.as_ptr().cast_mut().cast(),
+                iov_len: lane.output_len,
+            };
+            let name_len = write_peer(&mut self.addresses[count], lane.client.peer);
+            let control_len = match wildcard {
+                true => write_source(&mut self.controls[count], lane.client.local.ip()),
+                false => 0,
+            };
+            let (name, control) = (&raw mut self.addresses[count], &raw mut self.controls[count]);
+            let header = &mut self.headers[count].msg_hdr;
+            header.msg_name = name.cast();
+            header.msg_namelen = name_len;
+            header.msg_iov = &raw mut self.iovecs[count];
+            header.msg_iovlen = 1;
+            header.msg_control =
+                if control_len == 0 { std::ptr::null_mut() } else { control.cast() };
+            header.msg_controllen = control_len;
+            header.msg_flags = 0;
+            count += 1;
+        }
+        self.send_headers(socket, count)
+    }
+
+    fn send_headers(&mut self, socket: BorrowedFd<'_>, count: usize) -> Sent {
+        let mut done = Sent::default();
+        while done.sent + done.refused < count {
+            let headers = &mut self.headers[done.sent + done.refused..count];
+            // SAFETY: as in `receive`; the lanes' buffers are borrowed over the call.
+            let sent = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    headers.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => done.sent += sent,
+                // The first of them was refused: a full buffer, or an address without a route.
+                _ => done.refused += 1,
+            }
+        }
+        done
+    }
+
+    /// The address that datagram `index` was sent to, from PKTINFO.
+    fn asked(&self, index: usize) -> Option<IpAddr> {
+        let header = &self.headers[index].msg_hdr;
+        // SAFETY: the kernel has filled `msg_control` with well-formed control messages of
+        // `msg_controllen` octets in all; each is read only if its length holds its type.
+        unsafe {
+            let mut message = libc::CMSG_FIRSTHDR(header);
+            while let Some(found) = message.as_ref() {
+                let data = libc::CMSG_DATA(message);
+                let len = found.cmsg_len as usize - (data as usize - message as usize);
+                match (found.cmsg_level, found.cmsg_type) {
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO)
+                        if len >= size_of::<libc::in_pktinfo>() =>
+                    {
+                        let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                        return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                    }
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+                        if len >= size_of::<libc::in6_pktinfo>() =>
+                    {
+                        let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                        return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                    }
+                    _ => message = libc::CMSG_NXTHDR(header, message),
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn peer(storage: &libc::sockaddr_storage) -> SocketAddr {
+    let storage = &raw const *storage;
+    // SAFETY: `sockaddr_storage` is large and aligned enough for either, and the family, which the
+    // kernel wrote, says which it is.
+    unsafe {
+        if i32::from((*storage).ss_family) == libc::AF_INET {
+            let v4 = &*storage.cast::<libc::sockaddr_in>();
+            let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+            SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into()
+        } else {
+            let v6 = &*storage.cast::<libc::sockaddr_in6>();
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into()
+        }
+    }
+}
+
+fn write_peer(storage: &mut libc::sockaddr_storage, peer: SocketAddr) -> libc::socklen_t {
+    let storage = &raw mut *storage;
+    // SAFETY: as in `peer`; every field is written.
+    unsafe {
+        match peer {
+            SocketAddr::V4(peer) => {
+                storage.cast::<libc::sockaddr_in>().write(libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: peer.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(peer.ip().octets()) },
+                    sin_zero: [0; 8],
+                });
+                size_of::<libc::sockaddr_in>() as libc::socklen_t
+            }
+            SocketAddr::V6(peer) => {
+                storage.cast::<libc::sockaddr_in6>().write(libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: peer.port().to_be(),
+                    sin6_flowinfo: peer.flowinfo(),
+                    sin6_addr: libc::in6_addr { s6_addr: peer.ip().octets() },
+                    sin6_scope_id: peer.scope_id(),
+                });
+                size_of::<libc::sockaddr_in6>() as libc::socklen_t
+            }
+        }
+    }
+}
+
+/// Writes a PKTINFO which has the reply leave from `source`; gives the octets of control.
+fn write_source(control: &mut Control, source: IpAddr) -> usize {
+    let base = control.0.as_mut_ptr();
+    // SAFETY: `Control` is aligned for `cmsghdr` and holds CMSG_SPACE of either type (asserted
+    // below); data is written unaligned behind the header.
+    unsafe {
+        let header = base.cast::<libc::cmsghdr>();
+        match source {
+            _ if source.is_unspecified() => 0,
+            IpAddr::V4(ip) => {
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                (*header).cmsg_level = libc::IPPROTO_IP;
+                (*header).cmsg_type = libc::IP_PKTINFO;
+                (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&info) as u32) as _;
+                libc::CMSG_DATA(header).cast::<libc::in_pktinfo>().write_unaligned(info);
+                libc::CMSG_SPACE(size_of_val(&info) as u32) as usize
+            }
+            IpAddr::V6(ip) => {
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr { s6_addr: ip.octets() },
+                    ipi6_ifindex: 0,
+                };
+                (*header).cmsg_level = libc::IPPROTO_IPV6;
+                (*header).cmsg_type = libc::IPV6_PKTINFO;
+                (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&info) as u32) as _;
+                libc::CMSG_DATA(header).cast::<libc::in6_pktinfo>().write_unaligned(info);
+                libc::CMSG_SPACE(size_of_val(&info) as u32) as usize
+            }
+        }
+    }
+}
+
+const _: () = assert!(
+    size_of::<libc::cmsghdr>() + size_of::<libc::in6_pktinfo>().next_multiple_of(8)
+        <= CONTROL_BYTES
+);

@@ -1,0 +1,190 @@
+//! The sockets of one listener: a UDP socket and a TCP listener for each worker.
+//!
+//! All of an address's sockets share it by SO_REUSEPORT, so that the kernel spreads flows over
+//! workers and no worker touches another's socket. Control binds them all before anything else is
+//! started; the number of sockets in a group never changes in a process's life. A wildcard is one
+//! `[::]` socket for both families, or `0.0.0.0` where the machine has no IPv6.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits::{SOCKET_BYTES_WANTED, TCP_BACKLOG_CONNECTIONS};
+
+/// How datagrams are steered to the sockets of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steering {
+    /// By a hash of the flow: the kernel's own way.
+    #[default]
+    Hash,
+    /// A random socket per datagram: few clients then still use every core.
+    Spread,
+    /// The socket of the CPU that received the datagram: for pinned workers.
+    Cpu,
+}
+
+/// The sockets of one listener.
+#[derive(Debug)]
+pub struct Sockets {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// The address that is bound: another family's wildcard on a machine without IPv6.
+    pub local: SocketAddr,
+    /// One for each worker, not blocking.
+    pub udp: Vec<UdpSocket>,
+    /// One for each worker, not blocking.
+    pub tcp: Vec<TcpListener>,
+    /// Octets of receive buffer that the kernel granted to each UDP socket.
+    pub receive_bytes: usize,
+}
+
+/// An address could not be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    /// `tcp` or `udp`.
+    pub network: &'static str,
+    /// As CoreDNS shows it: `:53` for a wildcard.
+    pub address: String,
+    /// Why.
+    pub cause: io::Error,
+    /// What holds the port, if it can be told.
+    pub holder: Option<String>,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self.cause.kind() {
+            io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
+            _ => self.cause.to_string(),
+        };
+        write!(f, "listen {} {}: bind: {words}", self.network, self.address)?;
+        match &self.holder {
+            Some(holder) => write!(f, " (held by {holder})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Sockets {
+    /// Binds `workers` pairs of sockets to `address`.
+    ///
+    /// # Errors
+    /// The first address that could not be bound; nothing stays bound then.
+    pub fn bind(
+        address: SocketAddr,
+        workers: usize,
+        steering: Steering,
+    ) -> Result<Self, BindError> {
+        let (udp, tcp) = (Vec::new(), Vec::new());
+        let mut sockets = Self { address, local: address, udp, tcp, receive_bytes: 0 };
+        for _ in 0..workers {
+            let tcp = listen(address, Type::STREAM).map_err(|e| failed("tcp", address, e))?;
+            tcp.listen(TCP_BACKLOG_CONNECTIONS).map_err(|e| failed("tcp", address, e))?;
+            sockets.tcp.push(tcp.into());
+            let udp = listen(address, Type::DGRAM).map_err(|e| failed("udp", address, e))?;
+            sockets.receive_bytes = udp.recv_buffer_size().unwrap_or_default();
+            let udp = UdpSocket::from(udp);
+            sockets.local = udp.local_addr().unwrap_or(address);
+            sockets.udp.push(udp);
+        }
+        steer(&sockets.udp, steering).map_err(|e| failed("udp", address, e))?;
+        Ok(sockets)
+    }
+}
+
+fn failed(network: &'static str, address: SocketAddr, cause: io::Error) -> BindError {
+    let shown = match address.ip().is_unspecified() {
+        true => format!(":{}", address.port()),
+        false => address.to_string(),
+    };
+    let in_use = cause.kind() == io::ErrorKind::AddrInUse;
+    let holder = in_use.then(|| crate::sys::port_holder(network, address.port())).flatten();
+    BindError { network, address: shown, cause, holder }
+}
+
+fn listen(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    match open(address, kind) {
+        Err(error)
+            if address.is_ipv6()
+                && address.ip().is_unspecified()
+                && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            open((Ipv4Addr::UNSPECIFIED, address.port()).into(), kind)
+        }
+        result => result,
+    }
+}
+
+fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let stream = kind == Type::STREAM;
+    let protocol = if stream { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    let wildcard = address.ip().is_unspecified();
+    if address.is_ipv6() {
+        socket.set_only_v6(!wildcard)?;
+    }
+    if stream {
+        socket.set_reuse_address(true)?;
+    } else {
+        // Best effort: the kernel grants what net.core.rmem_max allows.
+        let _ = socket.set_recv_buffer_size(SOCKET_BYTES_WANTED);
+        let _ = socket.set_send_buffer_size(SOCKET_BYTES_WANTED);
+        if wildcard {
+            set_pktinfo(&socket, address.is_ipv6())?;
+        }
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn set_option<T>(socket: &impl AsRawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the pointer and length are those of a live value that the kernel copies.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_pktinfo(socket: &Socket, v6: bool) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    match v6 {
+        true => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on),
+        false => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &on),
+    }
+}
+
+/// Attaches a three-instruction classic BPF program that picks the socket of the group.
+fn steer(sockets: &[UdpSocket], steering: Steering) -> io::Result<()> {
+    let (Some(first), count @ 2..) = (sockets.first(), sockets.len()) else { return Ok(()) };
+    let extension = match steering {
+        Steering::Hash => return Ok(()),
+        Steering::Spread => libc::SKF_AD_RANDOM,
+        Steering::Cpu => libc::SKF_AD_CPU,
+    };
+    let instruction = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut code = [
+        instruction(
+            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+            (libc::SKF_AD_OFF + extension) as u32,
+        ),
+        instruction(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, count as u32),
+        instruction(libc::BPF_RET | libc::BPF_A, 0),
+    ];
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    set_option(first, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+}

@@ -1,0 +1,502 @@
+//! What a worker does with messages, whatever they came by (the way of a query, parts 2 to 5).
+//!
+//! [`Turn`] holds a worker's generations, its one walk, and its parked queries. A batch goes through
+//! in phases: parse all; route and hint all; walk and finish all. Memory latency of a big table is
+//! then paid once a batch. Nothing here does I/O or reads a clock: a simulation turns it by hand.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::chain::cx::{Client, Core, Detached};
+use super::chain::level::{Asked, Place, ReplyState};
+use super::chain::step::{Fetch, Fetched};
+use super::chain::walk::{Outcome, Walk};
+use super::clock::Nanos;
+use super::counters::Counters;
+use super::finish::{Fit, finish, refuse};
+use super::generation::Generation;
+use super::route;
+use super::slot::{Kind, SlotId, Slots};
+use super::transport::Lane;
+use crate::cells::Waiter;
+use crate::limits::{
+    BATCH_DATAGRAMS, DETACHED_MAX, SHED_PARKED_MAX, TIMERS_STALE_MAX, UDP_BYTES_MIN, WALK_NANOS_MAX,
+};
+use crate::snapshot::Snapshot;
+use crate::wire::{
+    HEADER_BYTES, Name, NameBuf, QueryView, Question, QuestionAt, parse_query, question_end,
+    rclass, rcode,
+};
+
+/// Where replies go that are not those of the batch at hand.
+pub trait Outlet {
+    /// Sends a reply; `more`: others to the same query follow.
+    fn deliver(&mut self, client: &Client, message: &[u8], more: bool);
+    /// A query gets no reply.
+    fn pass(&mut self, client: &Client);
+}
+
+/// A query of the batch between its phases.
+#[derive(Clone, Copy)]
+struct Prepared {
+    view: QueryView,
+    lower: NameBuf,
+    place: Place,
+}
+
+/// A worker's state of queries.
+pub struct Turn {
+    /// What is lent to walks.
+    pub core: Core,
+    /// The worker's own counters.
+    pub counters: Counters,
+    walk: Walk,
+    generations: Vec<Generation>,
+    slots: Slots,
+    timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
+    prepared: Vec<Option<Prepared>>,
+    /// Idle time-out that is told to clients on streams, in units of 100 ms (RFC 7828).
+    keepalive: u16,
+}
+
+impl Turn {
+    /// A worker that has adopted its first snapshot.
+    pub fn new(core: Core, counters: Counters, snapshot: Arc<Snapshot>) -> Self {
+        let first = Generation::adopt(snapshot, core.index, None);
+        Self {
+            core,
+            counters,
+            walk: Walk::new(),
+            generations: vec![first],
+            slots: Slots::new(),
+            timers: BinaryHeap::new(),
+            prepared: vec![None; BATCH_DATAGRAMS],
+            keepalive: 100,
+        }
+    }
+
+    /// The generation that new queries are served by.
+    pub fn current(&self) -> &Generation {
+        self.generations.last().expect("a worker has adopted a snapshot before its first turn")
+    }
+
+    /// Adopts a snapshot for new queries; parked ones go on in theirs.
+    pub fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        let old = self.generations.last();
+        let next = Generation::adopt(snapshot, self.core.index, old);
+        self.generations.push(next);
+        self.retire();
+    }
+
+    /// Drops generations that nothing is parked in, but for the current one; gives the number of
+    /// the oldest that is left.
+    pub fn retire(&mut self) -> u64 {
+        let current = self.current().snapshot.generation;
+        self.generations.retain(|one| one.parked != 0 || one.snapshot.generation == current);
+        self.generations[0].snapshot.generation
+    }
+
+    /// Queries that wait.
+    pub fn parked(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Octets that waiting queries hold.
+    pub fn parked_bytes(&self) -> usize {
+        self.slots.bytes()
+    }
+
+    /// When the next parked query has to be woken.
+    pub fn next_deadline(&mut self) -> Option<Nanos> {
+        while let Some(Reverse((due, slot, use_count))) = self.timers.peek().copied() {
+            if self.slots.deadline(SlotId { slot, use_count }) == Some(due) {
+                return Some(due);
+            }
+            self.timers.pop();
+        }
+        None
+    }
+
+    /// Serves a batch of one listener's datagrams: fills in the lanes' outputs.
+    pub fn batch(&mut self, lanes: &mut [Lane], outlet: &mut dyn Outlet) {
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            self.prepared[index] = self.parse(lane);
+            if self.prepared[index].is_none() && lane.output_len == 0 {
+                outlet.pass(&lane.client);
+            }
+        }
+        let current = self.generations.last().expect("a worker has adopted a snapshot");
+        for (prepared, lane) in self.prepared.iter_mut().zip(lanes.iter()) {
+            if let Some(prepared) = prepared {
+                route_and_hint(current, prepared, &lane.client);
+            }
+        }
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            if let Some(prepared) = self.prepared[index].take() {
+                self.serve(lane, &prepared, outlet);
+            }
+        }
+        self.run_detached(outlet);
+    }
+
+    /// The one gate (part 2): reads the query in place, or answers what is refused.
+    fn parse(&mut self, lane: &mut Lane) -> Option<Prepared> {
+        let message = &lane.input[..lane.input_len];
+        lane.output_len = 0;
+        self.core.tally.add(self.counters.queries, 1);
+        let view = match parse_query(message) {
+            Ok(view) => view,
+            Err(refusal) => {
+                self.core.tally.add(self.counters.refused, 1);
+                if message.len() >= HEADER_BYTES {
+                    let end = question_end(message);
+                    lane.output_len = refuse(refusal, message, end, &mut lane.output);
+                }
+                return None;
+            }
+        };
+        let mut lower = NameBuf::root();
+        if let Some(question) = view.question {
+            lower.set(name_at(message, &question));
+            lower.make_lower();
+        }
+        Some(Prepared { view, lower, place: NOWHERE })
+    }
+
+    /// Parts 4 and 5 for one query of a batch: its reply, if it has one yet, is in the lane.
+    fn serve(&mut self, lane: &mut Lane, prepared: &Prepared, outlet: &mut dyn Outlet) {
+        if self.is_shed(&lane.client) {
+            self.core.tally.add(self.counters.shed, 1);
+            outlet.pass(&lane.client);
+            return;
+        }
+        self.walk.open(lane.client, self.core.now);
+        std::mem::swap(&mut self.walk.request, &mut lane.input);
+        self.walk.request_len = lane.input_len;
+        self.walk.client_level().reply.swap_buf(&mut lane.output);
+        self.open_question(prepared);
+        let generation = self.generations.len() - 1;
+        let outcome = match prepared.place.block {
+            Place::NOWHERE => Outcome::Done,
+            _ => self.run(generation, |walk, core, generation| walk.start(core, generation)),
+        };
+        match self.settle(outcome, generation, outlet) {
+            Settled::Reply => lane.timed = self.walk.timed,
+            Settled::Silent => {
+                self.walk.client_level().clear_reply();
+                outlet.pass(&lane.client);
+            }
+            Settled::Parked => self.walk.client_level().clear_reply(),
+        }
+        lane.output_len = self.walk.client_level().reply.swap_buf(&mut lane.output);
+        std::mem::swap(&mut self.walk.request, &mut lane.input);
+    }
+
+    fn open_question(&mut self, prepared: &Prepared) {
+        let view = &prepared.view;
+        let plain = Asked {
+            id: view.id,
+            flags: view.flags,
+            udp_size: UDP_BYTES_MIN as u16,
+            ..Asked::default()
+        };
+        let asked = view.opt.map_or(plain, |opt| Asked {
+            edns: true,
+            udp_size: opt.udp_size,
+            dnssec_ok: opt.dnssec_ok(),
+            options_at: opt.options_at,
+            options_len: opt.options_len,
+            ..plain
+        });
+        let Walk { request, levels, .. } = &mut self.walk;
+        let level = &mut levels[0];
+        match view.question {
+            Some(question) => {
+                let name = name_at(request, &question);
+                let (rtype, rclass) = (question.rtype, question.rclass);
+                level.open_lowered(name, &prepared.lower, rtype, rclass, asked);
+            }
+            // No question: SERVFAIL, as CoreDNS.
+            None => level.open(Name::ROOT, 0, rclass::IN, asked),
+        }
+        level.place = prepared.place;
+        if prepared.place.block == Place::NOWHERE {
+            let none = view.question.is_none();
+            let code = if none { rcode::SERVFAIL } else { rcode::REFUSED };
+            level.state = ReplyState::Failed(code);
+            self.core.tally.add(self.counters.dropped, 1);
+        }
+    }
+
+    /// Whether the listener sheds and as much is waiting as it allows.
+    fn is_shed(&self, client: &Client) -> bool {
+        self.slots.len() >= SHED_PARKED_MAX
+            && self.current().snapshot.listener(client.listener).is_some_and(|one| one.shed)
+    }
+
+    /// Runs a step of the walk; a panic in it is SERVFAIL for this query only.
+    fn run(
+        &mut self,
+        generation: usize,
+        step: impl FnOnce(&mut Walk, &mut Core, &Generation) -> Outcome,
+    ) -> Outcome {
+        let (walk, core) = (&mut self.walk, &mut self.core);
+        let generation = &self.generations[generation];
+        match catch_unwind(AssertUnwindSafe(|| step(walk, core, generation))) {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                core.tally.add(self.counters.panics, 1);
+                walk.frames.clear();
+                walk.depth = 0;
+                let level = walk.client_level();
+                level.clear_reply();
+                level.state = ReplyState::Failed(rcode::SERVFAIL);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Finishes, parks or goes on, as the walk's outcome says.
+    fn settle(
+        &mut self,
+        mut outcome: Outcome,
+        generation: usize,
+        outlet: &mut dyn Outlet,
+    ) -> Settled {
+        loop {
+            match outcome {
+                Outcome::Done => return self.finish(),
+                Outcome::Partial => {
+                    if self.finish() == Settled::Reply {
+                        let client = self.walk.client;
+                        outlet.deliver(&client, self.walk.levels[0].reply.bytes(), true);
+                    }
+                    self.walk.client_level().clear_reply();
+                    if self.park(generation, None).is_some() {
+                        return Settled::Parked;
+                    }
+                    return Settled::Silent;
+                }
+                Outcome::Wait(fetch) => match self.wait(fetch, generation) {
+                    Waiting::Parked => return Settled::Parked,
+                    Waiting::NoRoom => {
+                        self.core.tally.add(self.counters.no_slot, 1);
+                        let level = self.walk.client_level();
+                        level.clear_reply();
+                        level.state = ReplyState::Failed(rcode::SERVFAIL);
+                        outcome = Outcome::Done;
+                    }
+                    Waiting::Over(fetched) => {
+                        self.walk.fetched = fetched;
+                        outcome = self.run(generation, |walk, core, generation| {
+                            walk.resume(core, generation)
+                        });
+                    }
+                },
+            }
+        }
+    }
+
+    /// Part 5: fits level 0's reply to the client.
+    fn finish(&mut self) -> Settled {
+        let Walk { request, request_len, levels, client, over, .. } = &mut self.walk;
+        if *over {
+            self.core.tally.add(self.counters.over, 1);
+        }
+        let level = &mut levels[0];
+        let start = level.asked.options_at as usize;
+        let end = start + level.asked.options_len as usize;
+        let options = request[..*request_len].get(start..end).unwrap_or_default();
+        let stream = client.transport.is_stream();
+        let fit = Fit { stream, options, keepalive: self.keepalive };
+        if finish(level, fit) { Settled::Reply } else { Settled::Silent }
+    }
+
+    fn wait(&mut self, fetch: Fetch, generation: usize) -> Waiting {
+        let latest = self.walk.arrived + WALK_NANOS_MAX;
+        let due = match fetch {
+            Fetch::Sleep(nanos) => self.core.now + nanos,
+            Fetch::Join(_, deadline) => deadline,
+        };
+        let due = due.min(latest);
+        if due <= self.core.now {
+            let late = matches!(fetch, Fetch::Join(..));
+            return Waiting::Over(if late { Fetched::Late } else { Fetched::Slept });
+        }
+        let Some(id) = self.park(generation, Some((due, fetch))) else { return Waiting::NoRoom };
+        if let Fetch::Join(key, _) = fetch {
+            let waiter = Waiter { worker: self.core.index, slot: id.slot, use_count: id.use_count };
+            if !self.core.flights.join(key, waiter) {
+                self.unpark(id, Fetched::Failed, None);
+                return Waiting::Over(Fetched::Failed);
+            }
+        }
+        Waiting::Parked
+    }
+
+    fn park(&mut self, generation: usize, wait: Option<(Nanos, Fetch)>) -> Option<SlotId> {
+        let (due, kind) = match wait {
+            Some((due, Fetch::Sleep(_))) => (due, Kind::Sleep),
+            Some((due, Fetch::Join(..))) => (due, Kind::Reply),
+            // Progress of the stream, not the query's age, is what bounds it.
+            None => (self.core.now + WALK_NANOS_MAX, Kind::Client),
+        };
+        let number = self.generations[generation].snapshot.generation;
+        let id = self.slots.park(&mut self.walk, number, due, kind)?;
+        self.generations[generation].parked += 1;
+        self.core.tally.add(self.counters.parked, 1);
+        if self.timers.len() > 4 * self.slots.len() + TIMERS_STALE_MAX {
+            let slots = &self.slots;
+            self.timers.retain(|Reverse((due, slot, use_count))| {
+                slots.deadline(SlotId { slot: *slot, use_count: *use_count }) == Some(*due)
+            });
+        }
+        self.timers.push(Reverse((due, id.slot, id.use_count)));
+        Some(id)
+    }
+
+    fn unpark(&mut self, id: SlotId, fetched: Fetched, landed: Option<Arc<[u8]>>) -> Option<usize> {
+        let number = self.slots.unpark(id, &mut self.walk, fetched, landed)?;
+        let mut generations = self.generations.iter_mut();
+        let index = generations.position(|one| one.snapshot.generation == number)?;
+        self.generations[index].parked -= 1;
+        Some(index)
+    }
+
+    /// Wakes the parked queries whose time has come, at most `most` of them.
+    pub fn wake_due(&mut self, most: usize, outlet: &mut dyn Outlet) {
+        for _ in 0..most {
+            match self.next_deadline() {
+                Some(due) if due <= self.core.now => {}
+                _ => return,
+            }
+            let Some(Reverse((_, slot, use_count))) = self.timers.pop() else { return };
+            let id = SlotId { slot, use_count };
+            match self.slots.kind(id) {
+                Some(Kind::Sleep) => self.wake(id, Fetched::Slept, None, outlet),
+                Some(Kind::Reply) => self.wake(id, Fetched::Late, None, outlet),
+                // Its client took nothing for too long: the stream ends here.
+                Some(Kind::Client) => {
+                    self.unpark(id, Fetched::Late, None);
+                    outlet.pass(&self.walk.client);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Wakes the query that joined a flight, if it still waits.
+    pub fn landed(&mut self, waiter: Waiter, message: Option<Arc<[u8]>>, outlet: &mut dyn Outlet) {
+        let id = SlotId { slot: waiter.slot, use_count: waiter.use_count };
+        let fetched = if message.is_some() { Fetched::Landed } else { Fetched::Failed };
+        self.wake(id, fetched, message, outlet);
+    }
+
+    /// Goes on with a query that sent one reply of many, as its connection can take the next.
+    pub fn writable(&mut self, connection: (u32, u32), outlet: &mut dyn Outlet) {
+        if let Some(id) = self.slots.streaming(connection) {
+            self.wake(id, Fetched::Nothing, None, outlet);
+        }
+    }
+
+    fn wake(
+        &mut self,
+        id: SlotId,
+        fetched: Fetched,
+        landed: Option<Arc<[u8]>>,
+        outlet: &mut dyn Outlet,
+    ) {
+        let Some(generation) = self.unpark(id, fetched, landed) else { return };
+        let outcome = self.run(generation, |walk, core, generation| walk.resume(core, generation));
+        let client = self.walk.client;
+        match self.settle(outcome, generation, outlet) {
+            Settled::Reply if self.walk.detached => {}
+            Settled::Reply => {
+                self.count_late();
+                outlet.deliver(&client, self.walk.levels[0].reply.bytes(), false);
+            }
+            Settled::Silent if !self.walk.detached => outlet.pass(&client),
+            Settled::Silent | Settled::Parked => {}
+        }
+        self.run_detached(outlet);
+    }
+
+    /// Counts how long the replies of a batch took, after they were sent: `now` is that time.
+    pub fn count_walks(&mut self, lanes: &[Lane], now: Nanos) {
+        let took = now.saturating_sub(self.core.now);
+        for lane in lanes.iter().filter(|lane| lane.output_len != 0) {
+            self.core.tally.latency(self.counters.walk, took);
+            if let Some(histogram) = lane.timed {
+                self.core.tally.observe(histogram, took);
+            }
+        }
+    }
+
+    /// Counts how long a parked query took.
+    fn count_late(&mut self) {
+        let took = self.core.now.saturating_sub(self.walk.arrived);
+        self.core.tally.latency(self.counters.walk, took);
+        if let Some(histogram) = self.walk.timed {
+            self.core.tally.observe(histogram, took);
+        }
+    }
+
+    /// Runs the walks that plugins have asked for without a client.
+    fn run_detached(&mut self, outlet: &mut dyn Outlet) {
+        for _ in 0..DETACHED_MAX {
+            let Some(detached) = self.core.detached.pop() else { return };
+            let generation = self.generations.len() - 1;
+            if self.generations[generation].snapshot.generation != detached.generation {
+                continue;
+            }
+            self.walk.open(detached.client, self.core.now);
+            self.walk.detached = true;
+            let Detached { name, rtype, rclass, asked, place, .. } = detached;
+            self.walk.open_question(name.as_name(), rtype, rclass, asked, place);
+            let outcome = self.run(generation, |walk, core, generation| {
+                walk.start_detached(core, generation, &detached)
+            });
+            self.settle(outcome, generation, outlet);
+        }
+    }
+}
+
+const NOWHERE: Place = Place { block: Place::NOWHERE, zone: 0 };
+
+/// What became of a query for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    /// Level 0 holds the reply to send.
+    Reply,
+    /// There is none.
+    Silent,
+    /// It waits.
+    Parked,
+}
+
+enum Waiting {
+    Parked,
+    NoRoom,
+    Over(Fetched),
+}
+
+fn name_at<'m>(message: &'m [u8], question: &QuestionAt) -> Name<'m> {
+    let start = question.name_at as usize;
+    let bytes = message.get(start..start + question.name_len as usize).unwrap_or(&[0]);
+    Name::from_wire(bytes).map_or(Name::ROOT, |(name, _)| name)
+}
+
+/// Part 3: finds the block, and has its leaves touch what the answer would read.
+fn route_and_hint(current: &Generation, prepared: &mut Prepared, client: &Client) {
+    let Some(at) = prepared.view.question else { return };
+    let lower = prepared.lower.as_name();
+    let question = Question { name: lower, lower, rtype: at.rtype, rclass: at.rclass };
+    prepared.place = route::place(&current.snapshot, client.listener, question);
+    let Some(block) = current.snapshot.blocks.get(prepared.place.block as usize) else { return };
+    for link in &block.hinting {
+        let local = current.locals.of(prepared.place.block, *link).borrow();
+        block.chain[*link as usize].hint(&local, question);
+    }
+}

@@ -1,0 +1,390 @@
+//! A worker: one thread, one runtime, its own sockets (the way of a query, from socket to socket).
+//!
+//! [`Worker::run`] is the turn: mail and timers; at most `TURN_BATCHES_MAX` batches of datagrams,
+//! sockets in rotation; what streams have framed; late replies; then it publishes the turn's number
+//! and yields to the runtime, or sleeps until a socket, mail, a stream or a timer wakes it. Nothing
+//! spins, and a worker without work makes no system call.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
+
+use super::chain::cx::{Client, Transport};
+use super::clock::{self, Nanos};
+use super::transport::Lane;
+use super::transport::mmsg::Batch;
+use super::transport::readiness::{watch_mailbox, watch_socket};
+use super::transport::stream::{StreamQuery, Streams};
+use super::turn::{Outlet, Turn};
+use crate::limits::{
+    BATCH_DATAGRAMS, LANE_BYTES, TURN_BATCHES_MAX, TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX,
+};
+use crate::mail::{Bell, Mail, Mailbox};
+use crate::publish::{Published, Turns};
+use crate::snapshot::Snapshot;
+
+/// What a worker is given at its start.
+pub struct Seat {
+    /// Its index.
+    pub index: u16,
+    /// Its mailbox.
+    pub mailbox: Arc<Mailbox>,
+    /// Everybody's turn numbers.
+    pub turns: Arc<Turns>,
+    /// Rung when something was told to control.
+    pub bell: Arc<Bell>,
+    /// The snapshot, as control publishes it.
+    pub published: Arc<Published<Snapshot>>,
+}
+
+/// One of the worker's UDP sockets.
+struct Port {
+    listener: u32,
+    local: SocketAddr,
+    socket: AsyncFd<UdpSocket>,
+    /// Whether there may be datagrams to receive.
+    readable: bool,
+    /// Replies that are not of the batch at hand; `late_len` of them.
+    late: Vec<Lane>,
+    late_len: usize,
+}
+
+/// The worker's sockets and what goes out by them.
+struct Ports {
+    ports: Vec<Port>,
+    batch: Batch,
+    streams: Rc<Streams>,
+    unsent: usize,
+}
+
+impl Outlet for Ports {
+    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) {
+        match client.transport {
+            Transport::Tcp if more => {
+                self.streams.partial(client.connection, message);
+            }
+            Transport::Tcp => {
+                self.streams.deliver(client.connection, message);
+            }
+            Transport::Udp => self.deliver_late(client, message),
+        }
+    }
+
+    fn pass(&mut self, client: &Client) {
+        if client.transport == Transport::Tcp {
+            self.streams.pass(client.connection);
+        }
+    }
+}
+
+impl Ports {
+    fn deliver_late(&mut self, client: &Client, message: &[u8]) {
+        let Some(port) = self.ports.iter_mut().find(|port| port.listener == client.listener) else {
+            return;
+        };
+        if port.late_len == BATCH_DATAGRAMS {
+            self.unsent += port.flush(&mut self.batch);
+        }
+        if port.late.len() == port.late_len {
+            port.late.push(Lane::new());
+        }
+        let lane = &mut port.late[port.late_len];
+        if message.len() > lane.output.len() {
+            lane.output = vec![0; message.len()].into_boxed_slice();
+        }
+        lane.client = *client;
+        lane.output[..message.len()].copy_from_slice(message);
+        lane.output_len = message.len();
+        port.late_len += 1;
+    }
+
+    fn flush(&mut self) {
+        for port in self.ports.iter_mut().filter(|port| port.late_len != 0) {
+            self.unsent += port.flush(&mut self.batch);
+        }
+    }
+}
+
+impl Port {
+    fn flush(&mut self, batch: &mut Batch) -> usize {
+        let wildcard = self.local.ip().is_unspecified();
+        let fd = self.socket.get_ref().as_fd();
+        let sent = batch.send(fd, &self.late[..self.late_len], wildcard);
+        for lane in &mut self.late[..self.late_len] {
+            lane.output_len = 0;
+            if lane.output.len() > LANE_BYTES {
+                lane.output = vec![0; LANE_BYTES].into_boxed_slice();
+            }
+        }
+        self.late_len = 0;
+        sent.refused
+    }
+}
+
+/// A worker between its turns.
+pub struct Worker {
+    seat: Seat,
+    turn: Turn,
+    ports: Ports,
+    lanes: Vec<Lane>,
+    /// Lanes for what streams have framed.
+    stream_lane: Lane,
+    next_port: usize,
+    draining: bool,
+    sleep: Pin<Box<Sleep>>,
+    bell: AsyncFd<Arc<Mailbox>>,
+}
+
+impl Worker {
+    /// A worker that has adopted what is published; must be called on its own runtime.
+    ///
+    /// # Errors
+    /// A socket cannot be registered with the runtime.
+    pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
+        let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
+        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams, unsent: 0 };
+        let mut worker = Self {
+            seat,
+            turn,
+            ports,
+            lanes: (0..BATCH_DATAGRAMS).map(|_| Lane::new()).collect(),
+            stream_lane: Lane::new(),
+            next_port: 0,
+            draining: false,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            bell,
+        };
+        worker.open_ports()?;
+        Ok(worker)
+    }
+
+    /// Turns until it is told to drain and nothing is left.
+    pub async fn run(mut self) {
+        loop {
+            let more = self.turn();
+            if self.draining && !more && self.is_idle() {
+                return;
+            }
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.turn.parked() == 0 && self.ports.streams.is_idle()
+    }
+
+    /// One turn; `true` if there may be more to do at once.
+    fn turn(&mut self) -> bool {
+        let index = self.seat.index;
+        self.seat.turns.begin(index);
+        self.turn.core.now = clock::now();
+        self.read_mail();
+        self.turn.wake_due(TURN_TIMERS_MAX, &mut self.ports);
+        let mut more = self.datagrams();
+        more |= self.stream_queries();
+        self.ports.flush();
+        self.ports.streams.flush();
+        let unsent = std::mem::take(&mut self.ports.unsent);
+        if unsent != 0 {
+            self.turn.core.tally.add(self.turn.counters.unsent, unsent as u64);
+        }
+        if !self.turn.core.events.is_empty() {
+            self.seat.bell.ring();
+        }
+        let oldest = self.turn.retire();
+        self.seat.turns.end(index, oldest);
+        more
+    }
+
+    fn read_mail(&mut self) {
+        while let Some(mail) = self.seat.mailbox.take() {
+            match mail {
+                Mail::Landed { waiter, message } => {
+                    self.turn.landed(waiter, message, &mut self.ports);
+                }
+                Mail::Published => self.adopt(),
+                Mail::Drain => {
+                    self.draining = true;
+                    self.ports.streams.drain();
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self) {
+        let snapshot = self.seat.published.get();
+        if snapshot.generation == self.turn.current().snapshot.generation {
+            return;
+        }
+        self.last_datagrams(&snapshot);
+        self.turn.adopt(snapshot);
+        if let Err(error) = self.open_ports() {
+            tracing::error!("worker {}: cannot read from a socket: {error}", self.seat.index);
+        }
+    }
+
+    /// Answers what listeners that go have received, so that no query is lost with their sockets.
+    fn last_datagrams(&mut self, next: &Snapshot) {
+        for index in 0..self.ports.ports.len() {
+            if next.listener(self.ports.ports[index].listener).is_none() {
+                while self.receive(index) == BATCH_DATAGRAMS {}
+            }
+        }
+    }
+
+    /// Opens and closes sockets, as the current snapshot has them.
+    fn open_ports(&mut self) -> io::Result<()> {
+        let snapshot = Arc::clone(&self.turn.current().snapshot);
+        let Ports { ports, streams, .. } = &mut self.ports;
+        ports.retain(|port| {
+            let kept = snapshot.listener(port.listener).is_some();
+            if !kept {
+                streams.close(port.listener);
+            }
+            kept
+        });
+        for listener in &snapshot.listeners {
+            if ports.iter().any(|port| port.listener == listener.id) {
+                streams.reconfigure(listener.id, listener.timeouts);
+                continue;
+            }
+            let worker = self.seat.index as usize;
+            let udp = listener.sockets.udp[worker].try_clone()?;
+            ports.push(Port {
+                listener: listener.id,
+                local: listener.sockets.local,
+                socket: watch_socket(udp)?,
+                readable: true,
+                late: Vec::new(),
+                late_len: 0,
+            });
+            let tcp = listener.sockets.tcp[worker].try_clone()?;
+            streams.open(listener.id, tcp, listener.timeouts)?;
+        }
+        Ok(())
+    }
+
+    /// At most `TURN_BATCHES_MAX` batches, sockets in rotation.
+    fn datagrams(&mut self) -> bool {
+        for _ in 0..TURN_BATCHES_MAX {
+            let count = self.ports.ports.len();
+            let next = (0..count)
+                .map(|step| (self.next_port + step) % count)
+                .find(|index| self.ports.ports[*index].readable);
+            let Some(index) = next else { return false };
+            self.next_port = index + 1;
+            self.receive(index);
+        }
+        self.ports.ports.iter().any(|port| port.readable)
+    }
+
+    /// One batch from one socket; gives how many datagrams came.
+    fn receive(&mut self, index: usize) -> usize {
+        let Ports { ports, batch, .. } = &mut self.ports;
+        let port = &mut ports[index];
+        let mut count = 0;
+        let drained = port.socket.try_io(Interest::READABLE, |socket| {
+            count = batch.receive(socket.as_fd(), &mut self.lanes, port.local)?;
+            match count {
+                BATCH_DATAGRAMS => Ok(()),
+                // Fewer than asked for: the socket is empty, and the next arrival is an edge.
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        });
+        port.readable = drained.is_ok();
+        if count == 0 {
+            return 0;
+        }
+        let (listener, local) = (port.listener, port.local);
+        for lane in &mut self.lanes[..count] {
+            lane.client.listener = listener;
+        }
+        self.turn.core.tally.add(self.turn.counters.batches, 1);
+        self.turn.core.now = clock::now();
+        self.turn.batch(&mut self.lanes[..count], &mut self.ports);
+        let socket = self.ports.ports[index].socket.get_ref().as_fd();
+        let wildcard = local.ip().is_unspecified();
+        let sent = self.ports.batch.send(socket, &self.lanes[..count], wildcard);
+        self.ports.unsent += sent.refused;
+        self.turn.count_walks(&self.lanes[..count], clock::now());
+        count
+    }
+
+    /// Walks what streams have framed.
+    fn stream_queries(&mut self) -> bool {
+        for _ in 0..TURN_STREAM_QUERIES_MAX {
+            let Some(query) = self.ports.streams.take() else {
+                self.writable();
+                return false;
+            };
+            self.serve_stream(query);
+        }
+        self.writable();
+        true
+    }
+
+    fn serve_stream(&mut self, query: StreamQuery) {
+        let lane = &mut self.stream_lane;
+        let own = std::mem::replace(&mut lane.input, query.message);
+        lane.input_len = query.len;
+        lane.client = query.client;
+        let lanes = std::slice::from_mut(&mut self.stream_lane);
+        self.turn.batch(lanes, &mut self.ports);
+        let lane = &mut self.stream_lane;
+        self.ports.streams.recycle(std::mem::replace(&mut lane.input, own));
+        if lane.output_len != 0 {
+            let (connection, len) = (lane.client.connection, lane.output_len);
+            self.ports.streams.deliver(connection, &lane.output[..len]);
+            let lanes = std::slice::from_ref(&self.stream_lane);
+            self.turn.count_walks(lanes, self.turn.core.now);
+        }
+    }
+
+    fn writable(&mut self) {
+        while let Some(connection) = self.ports.streams.take_writable() {
+            self.turn.writable(connection, &mut self.ports);
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    async fn wait(&mut self) {
+        let now: Nanos = clock::now();
+        let due = self.turn.next_deadline();
+        if let Some(due) = due {
+            let left = Duration::from_nanos(due.saturating_sub(now));
+            self.sleep.as_mut().reset(Instant::now() + left);
+        }
+        poll_fn(|cx| {
+            let mut awake = false;
+            for port in &mut self.ports.ports {
+                if let Poll::Ready(Ok(_)) = port.socket.poll_read_ready(cx) {
+                    port.readable = true;
+                    awake = true;
+                }
+            }
+            awake |= self.ports.streams.poll_ready(cx).is_ready();
+            awake |= due.is_some() && self.sleep.as_mut().poll(cx).is_ready();
+            while let Poll::Ready(Ok(mut guard)) = self.bell.poll_read_ready(cx) {
+                self.seat.mailbox.clear();
+                guard.clear_ready();
+                awake = true;
+            }
+            if awake || !self.seat.mailbox.sleep() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,101 @@
+//! The contract of plugins.
+//!
+//! A directive is what the Corefile says; a link is a behaviour in a block's compiled chain. A
+//! plugin's file reads top to bottom: manual, [`Directive`] (`parse`, `facts`, `compile`), then
+//! [`Plugin`] (`serve`, `resume`), its counters, its tests. To add one: write `plugin/NAME.rs`, add
+//! its lines to [`registry`], add `tests/cases/NAME/`.
+//!
+//! `parse` runs once a server block with all uses of the directive in it; `facts` says what the
+//! block must know before anything is compiled; `compile` runs bottom of the chain first, so that a
+//! plugin finds those below it. None of them touches what is serving: whatever fails, fails whole.
+//!
+//! `serve` and `resume` never block, await, lock, allocate or log. What is to be told goes through
+//! [`Cx::tell`], what is to be waited for through [`Step::Fetch`].
+
+pub mod registry;
+pub mod site;
+mod whoami;
+
+use std::fmt;
+
+pub use crate::control::corefile::{CorefileError, Lines};
+pub use crate::data::chain::{Asked, Client, Core, Cx, Entry, Event, Fetch, Fetched, Step};
+pub use crate::data::chain::{Level, ReplyState, Source, Transport};
+use crate::wire::Question;
+pub use site::{Compiled, Facts, Ready, SetupError, Sink, Site};
+
+/// A link: what a query meets. Shared by all workers; what changes is in its `Local`.
+pub trait Plugin: Send + Sync + 'static {
+    /// What it remembers of a query until its `resume`; at most `FRAME_BYTES_MAX`. More goes into
+    /// the walk's memory ([`Cx::keep`]).
+    type Frame: Copy;
+    /// This link's own on one worker: readers of tables, random state. Carried over with the link.
+    type Local: 'static;
+
+    /// Whether [`Plugin::hint`] does anything.
+    const HINTS: bool = false;
+
+    /// Makes the local of worker `core`; off the query path, when a generation is adopted.
+    fn local(&self, core: u16) -> Self::Local;
+
+    /// Touches, by ordinary loads, what the answer to `question` would read. Only the lower-cased
+    /// name is at hand.
+    fn hint(&self, _local: &Self::Local, _question: Question<'_>) {}
+
+    /// The key under which this link provides a metadata label, if it does. Control side.
+    fn meta_key(&self, _label: &str) -> Option<u16> {
+        None
+    }
+
+    /// Writes the value of a label that `meta_key` knows.
+    fn meta(&self, _local: &Self::Local, _cx: &Cx<'_>, _key: u16, _out: &mut dyn fmt::Write) {}
+
+    /// Serves a query that comes from above.
+    fn serve(&self, local: &mut Self::Local, cx: &mut Cx<'_>) -> Step<Self::Frame>;
+
+    /// Goes on with a query after `Watch`, `Ask`, `Fetch` or `Send`.
+    fn resume(
+        &self,
+        _local: &mut Self::Local,
+        _cx: &mut Cx<'_>,
+        _frame: Self::Frame,
+    ) -> Step<Self::Frame> {
+        Step::Up
+    }
+
+    /// Begins a walk that [`Cx::detach`] asked for.
+    fn detached(
+        &self,
+        _local: &mut Self::Local,
+        _cx: &mut Cx<'_>,
+        _note: u64,
+    ) -> Step<Self::Frame> {
+        Step::Next
+    }
+}
+
+/// A directive: what the Corefile says, and how it becomes a link.
+pub trait Directive: Sized {
+    /// The word in the Corefile.
+    const NAME: &'static str;
+
+    /// Whether a link made from the same words in a block of the same keys may be taken over from
+    /// the snapshot before, with its tables, tasks and counters. True of plugins that own data and
+    /// find no others.
+    const CARRIED: bool = false;
+
+    /// Reads all uses of the directive in one server block.
+    ///
+    /// # Errors
+    /// What is wrong, with its place and CoreDNS's short words.
+    fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError>;
+
+    /// Tells what the block must know before anything is compiled.
+    fn facts(&self, _facts: &mut Facts) {}
+
+    /// Makes the link, or none for a directive that is only facts.
+    ///
+    /// # Errors
+    /// What could not be set up.
+    fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError>;
+}

@@ -1,0 +1,278 @@
+//! The one ordered list of directives and links.
+//!
+//! Directives stand in CoreDNS's plugin.cfg order, which is the order of the chain, whatever the
+//! order in the Corefile. It is relevant to security: `rewrite` and `autopath` stand before `acl`,
+//! `acl` before `cache`. One that is not built yet is known by name.
+//!
+//! The macro makes from the list: the enum of links (one variant for each behaviour), of their
+//! frames and of their locals, with dispatch as a jump table, and the table of directives.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Compiled, CorefileError, Cx, Facts, Lines, SetupError, Site, Step};
+use super::{Directive, Plugin};
+use crate::limits::FRAME_BYTES_MAX;
+use crate::wire::Question;
+
+macro_rules! registry {
+    (
+        directives { $($name:ident $(= $module:ident :: $directive:ident)?;)* }
+        links { $($variant:ident($link:ty) $link_name:literal;)* }
+    ) => {
+        /// Names of all directives that CoreDNS knows, in the order of the chain.
+        pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        /// A directive as its block's `parse` left it.
+        pub enum Parsed {
+            $($(#[doc = stringify!($name)] $directive(super::$module::$directive),)?)*
+        }
+
+        impl Parsed {
+            /// Whether the directive is built in.
+            pub fn is_built(name: &str) -> bool {
+                $($(if name == <super::$module::$directive as Directive>::NAME {
+                    return true;
+                })?)*
+                false
+            }
+
+            /// Reads the lines of directive `name`, which is built in.
+            pub fn parse(name: &str, lines: &Lines<'_>) -> Option<Result<Self, CorefileError>> {
+                $($(if name == <super::$module::$directive as Directive>::NAME {
+                    let parsed = <super::$module::$directive as Directive>::parse(lines);
+                    return Some(parsed.map(Self::$directive));
+                })?)*
+                let _ = lines;
+                None
+            }
+
+            /// See [`Directive::facts`].
+            pub fn facts(&self, facts: &mut Facts) {
+                match self { $($(Self::$directive(one) => one.facts(facts),)?)* }
+            }
+
+            /// See [`Directive::compile`].
+            pub fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
+                match self { $($(Self::$directive(one) => one.compile(site),)?)* }
+            }
+
+            /// See [`Directive::CARRIED`].
+            pub fn is_carried(&self) -> bool {
+                match self {
+                    $($(Self::$directive(_) =>
+                        <super::$module::$directive as Directive>::CARRIED,)?)*
+                }
+            }
+        }
+
+        /// The file of each directive that is built in: its head is the manual.
+        pub const SOURCES: &[(&str, &str)] = &[
+            $($((stringify!($name), source!($module)),)?)*
+        ];
+
+        /// A link of a chain.
+        #[derive(Clone)]
+        pub enum Link { $(#[doc = $link_name] $variant(Arc<$link>),)* }
+
+        /// What a link remembers of a query.
+        #[derive(Clone, Copy)]
+        pub enum Frame { $(#[doc = $link_name] $variant(<$link as Plugin>::Frame),)* }
+
+        /// What a link has of its own on a worker.
+        pub enum Local { $(#[doc = $link_name] $variant(<$link as Plugin>::Local),)* }
+
+        $(impl From<$link> for Link {
+            fn from(link: $link) -> Self {
+                Self::$variant(Arc::new(link))
+            }
+        }
+        impl From<Arc<$link>> for Link {
+            fn from(link: Arc<$link>) -> Self {
+                Self::$variant(link)
+            }
+        }
+        const _: () = assert!(size_of::<<$link as Plugin>::Frame>() <= FRAME_BYTES_MAX);)*
+
+        impl Link {
+            /// Name of the directive that it stands for in metrics and logs.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $link_name,)* }
+            }
+
+            /// Whether `other` is the very same link.
+            pub fn is_same(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $((Self::$variant(one), Self::$variant(other)) => Arc::ptr_eq(one, other),)*
+                    _ => false,
+                }
+            }
+
+            /// The plugin, for whoever knows its type.
+            pub fn any(&self) -> Arc<dyn Any + Send + Sync> {
+                match self { $(Self::$variant(one) => one.clone(),)* }
+            }
+
+            /// See [`Plugin::local`].
+            pub fn local(&self, core: u16) -> Local {
+                match self { $(Self::$variant(one) => Local::$variant(one.local(core)),)* }
+            }
+
+            /// See [`Plugin::HINTS`].
+            pub fn has_hint(&self) -> bool {
+                match self { $(Self::$variant(_) => <$link as Plugin>::HINTS,)* }
+            }
+
+            /// See [`Plugin::hint`].
+            #[inline]
+            pub fn hint(&self, local: &Local, question: Question<'_>) {
+                match (self, local) {
+                    $((Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
+                    _ => {}
+                }
+            }
+
+            /// See [`Plugin::meta_key`].
+            pub fn meta_key(&self, label: &str) -> Option<u16> {
+                match self { $(Self::$variant(one) => one.meta_key(label),)* }
+            }
+
+            /// See [`Plugin::meta`].
+            pub fn meta(&self, local: &Local, cx: &Cx<'_>, key: u16, out: &mut dyn fmt::Write) {
+                match (self, local) {
+                    $((Self::$variant(one), Local::$variant(local)) =>
+                        one.meta(local, cx, key, out),)*
+                    _ => {}
+                }
+            }
+
+            /// See [`Plugin::serve`].
+            #[inline]
+            pub fn serve(&self, local: &mut Local, cx: &mut Cx<'_>) -> Step<Frame> {
+                match (self, local) {
+                    $((Self::$variant(one), Local::$variant(local)) =>
+                        one.serve(local, cx).wrap(Frame::$variant),)*
+                    _ => mismatch(cx),
+                }
+            }
+
+            /// See [`Plugin::resume`].
+            #[inline]
+            pub fn resume(&self, local: &mut Local, cx: &mut Cx<'_>, frame: Frame) -> Step<Frame> {
+                match (self, local, frame) {
+                    $((Self::$variant(one), Local::$variant(local), Frame::$variant(frame)) =>
+                        one.resume(local, cx, frame).wrap(Frame::$variant),)*
+                    _ => mismatch(cx),
+                }
+            }
+
+            /// See [`Plugin::detached`].
+            pub fn detached(&self, local: &mut Local, cx: &mut Cx<'_>, note: u64) -> Step<Frame> {
+                match (self, local) {
+                    $((Self::$variant(one), Local::$variant(local)) =>
+                        one.detached(local, cx, note).wrap(Frame::$variant),)*
+                    _ => mismatch(cx),
+                }
+            }
+        }
+    };
+}
+
+/// A link was given another's local or frame: a bug of ours, and SERVFAIL for the query.
+#[cold]
+fn mismatch(cx: &mut Cx<'_>) -> Step<Frame> {
+    cx.fail(crate::wire::rcode::SERVFAIL, format_args!("link and frame do not match"));
+    Step::Up
+}
+
+impl<F> Step<F> {
+    #[inline]
+    fn wrap<G>(self, wrap: impl FnOnce(F) -> G) -> Step<G> {
+        match self {
+            Step::Next => Step::Next,
+            Step::Up => Step::Up,
+            Step::Watch(frame) => Step::Watch(wrap(frame)),
+            Step::Ask(frame, entry) => Step::Ask(wrap(frame), entry),
+            Step::Fetch(frame, fetch) => Step::Fetch(wrap(frame), fetch),
+            Step::Send(frame) => Step::Send(wrap(frame)),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Link>() <= 16);
+
+/// The text of a plugin's file.
+macro_rules! source {
+    ($module:ident) => {
+        include_str!(concat!(stringify!($module), ".rs"))
+    };
+}
+
+registry! {
+    directives {
+        root;
+        metadata;
+        geoip;
+        cancel;
+        proxyproto;
+        quic;
+        grpc_server;
+        https;
+        https3;
+        timeouts;
+        multisocket;
+        reload;
+        nsid;
+        bufsize;
+        bind;
+        debug;
+        trace;
+        ready;
+        health;
+        pprof;
+        shed;
+        prometheus;
+        errors;
+        log;
+        dnstap;
+        local;
+        dns64;
+        any;
+        chaos;
+        loadbalance;
+        tsig;
+        rewrite;
+        autopath;
+        acl;
+        cache;
+        header;
+        dnssec;
+        tls;
+        minimal;
+        template;
+        transfer;
+        hosts;
+        route53;
+        azure;
+        clouddns;
+        k8s_external;
+        kubernetes;
+        file;
+        auto;
+        secondary;
+        etcd;
+        loop;
+        forward;
+        grpc;
+        erratic;
+        whoami = whoami::Whoami;
+        on;
+        sign;
+        view;
+        nomad;
+    }
+    links {
+        Whoami(super::whoami::Whoami) "whoami";
+    }
+}

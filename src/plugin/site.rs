@@ -1,0 +1,216 @@
+//! What a directive sees of the server while its link is compiled.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::registry::Link;
+use crate::control::admin::Endpoint;
+use crate::control::corefile::{CorefileError, Place};
+use crate::data::chain::Event;
+use crate::data::tally::Tally;
+use crate::publish::Turns;
+use crate::snapshot::{MetaRef, Server, Timeouts};
+use crate::wire::NameBuf;
+
+/// What a block must know before anything of it is compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `root`: where relative paths start.
+    pub root: Option<PathBuf>,
+    /// `bind`: addresses without ports; empty for the wildcard.
+    pub binds: Vec<SocketAddr>,
+    /// `timeouts`.
+    pub timeouts: Timeouts,
+    /// `multisocket`: how many sockets an address gets; this many workers at most.
+    pub multisocket: Option<usize>,
+    /// `shed`.
+    pub shed: bool,
+    /// `debug`.
+    pub debug: bool,
+    /// Whether queries of classes other than IN are let through (`chaos`, `forward`).
+    pub any_class: bool,
+    /// Whether the block has `metadata`: without it no label has a value.
+    pub metadata: bool,
+    /// `reload`: interval and jitter.
+    pub reload: Option<(Duration, Duration)>,
+    /// `health`: how long to go on serving after a signal to stop.
+    pub lameduck: Option<Duration>,
+}
+
+/// A link could not be set up.
+#[derive(Clone, Debug)]
+pub struct SetupError {
+    /// Where in the Corefile, if a place is to blame.
+    pub place: Option<Place>,
+    /// What is wrong, with CoreDNS's short words.
+    pub message: String,
+}
+
+impl SetupError {
+    /// An error without a place of its own: that of the directive is shown.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { place: None, message: message.into() }
+    }
+}
+
+impl From<CorefileError> for SetupError {
+    fn from(error: CorefileError) -> Self {
+        Self { place: error.place, message: error.message }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What `compile` gives.
+#[derive(Default)]
+pub struct Compiled {
+    /// The link, if the directive has one.
+    pub link: Option<Link>,
+}
+
+impl Compiled {
+    /// A directive that is only facts, tasks or end points.
+    pub fn nothing() -> Self {
+        Self { link: None }
+    }
+
+    /// A directive with a link.
+    pub fn link(link: impl Into<Link>) -> Self {
+        Self { link: Some(link.into()) }
+    }
+}
+
+/// Takes the events that a plugin told, on control's thread.
+pub trait Sink: Send {
+    /// One event.
+    fn take(&mut self, event: &Event);
+    /// Whether `tick` wants to be called about once a second.
+    fn ticks(&self) -> bool {
+        false
+    }
+    /// Called if `ticks` says so, and once before the sink goes (`last`).
+    fn tick(&mut self, _last: bool) {}
+}
+
+/// Says whether a plugin is ready (`ready`).
+pub trait Ready: Send + Sync {
+    /// Whether it can answer from data that is in sync.
+    fn is_ready(&self) -> bool;
+}
+
+/// A task of control that lives as long as its link.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Something to do once, when the server has started or before it stops.
+pub type Hook = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
+/// What plugins of one block have asked control for.
+#[derive(Default)]
+pub struct Wanted {
+    /// Tasks, started when the snapshot is published.
+    pub tasks: Vec<Task>,
+    /// Run after everything is bound, before the snapshot is published.
+    pub at_start: Vec<Hook>,
+    /// Run when the server stops for good.
+    pub at_stop: Vec<Hook>,
+    /// Who takes events.
+    pub sinks: Vec<(u32, Box<dyn Sink>)>,
+    /// Who has to be ready, by plugin name.
+    pub ready: Vec<(&'static str, Arc<dyn Ready>)>,
+    /// HTTP end points.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A block while it is compiled.
+pub struct Site<'a> {
+    /// Its zones on its listeners, with the labels of their metrics.
+    pub servers: &'a [Server],
+    /// Its zones, lower-cased, in the order of its keys.
+    pub zones: &'a [NameBuf],
+    /// What its directives told of it.
+    pub facts: &'a Facts,
+    /// Names of the directives in the block, in the order of the chain.
+    pub directives: &'a [&'static str],
+    /// Where counters come from.
+    pub tally: &'a Arc<Tally>,
+    /// What [`Published::set`](crate::publish::Published::set) waits for.
+    pub turns: &'a Arc<Turns>,
+    /// Links below, the nearest last.
+    pub(crate) below: &'a [Link],
+    pub(crate) labels: &'a mut Vec<Box<str>>,
+    pub(crate) next_sink: &'a mut u32,
+    pub(crate) wanted: &'a mut Wanted,
+    /// Place of the directive that is compiled.
+    pub place: Place,
+}
+
+impl Site<'_> {
+    /// The link of type `T` below, if there is one: `site.find::<Kubernetes>()`.
+    pub fn find<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.below.iter().rev().find_map(|link| link.any().downcast::<T>().ok())
+    }
+
+    /// Joins a relative path to the block's `root`.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        match &self.facts.root {
+            Some(root) if path.is_relative() => root.join(path),
+            _ => path.to_owned(),
+        }
+    }
+
+    /// A metadata label that the plugin will read by [`Cx::meta`](super::Cx::meta).
+    pub fn meta(&mut self, label: &str) -> MetaRef {
+        let known = self.labels.iter().position(|other| &**other == label);
+        let index = known.unwrap_or_else(|| {
+            self.labels.push(label.into());
+            self.labels.len() - 1
+        });
+        MetaRef(index as u16)
+    }
+
+    /// Registers who takes the events that the plugin tells; gives the number for `Cx::tell`.
+    pub fn sink(&mut self, sink: impl Sink + 'static) -> u32 {
+        *self.next_sink += 1;
+        self.wanted.sinks.push((*self.next_sink, Box::new(sink)));
+        *self.next_sink
+    }
+
+    /// Has control run a task from publication until the link is gone.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.wanted.tasks.push(Box::pin(task));
+    }
+
+    /// Has control do something once after everything is bound, each time a Corefile is loaded.
+    pub fn at_start(&mut self, hook: impl FnOnce() -> Result<(), String> + Send + 'static) {
+        self.wanted.at_start.push(Box::new(hook));
+    }
+
+    /// Has control do something once before the process ends by SIGTERM or SIGINT.
+    pub fn at_stop(&mut self, hook: impl FnOnce() -> Result<(), String> + Send + 'static) {
+        self.wanted.at_stop.push(Box::new(hook));
+    }
+
+    /// Adds to what `ready` waits for.
+    pub fn ready(&mut self, plugin: &'static str, ready: Arc<dyn Ready>) {
+        self.wanted.ready.push((plugin, ready));
+    }
+
+    /// Serves an HTTP end point.
+    pub fn endpoint(&mut self, endpoint: Endpoint) {
+        self.wanted.endpoints.push(endpoint);
+    }
+
+    /// An error at the directive's place.
+    pub fn err(&self, message: impl Into<String>) -> SetupError {
+        SetupError { place: Some(self.place.clone()), message: message.into() }
+    }
+}
