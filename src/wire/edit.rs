@@ -3,9 +3,9 @@
 //! What keeps every record at its place (flags, TTLs, dropping records from the end) is done where
 //! the message is. What moves records builds the message again, names expanded and compressed
 //! anew, because compression pointers are offsets: [`Reply::rebuild`] from another message,
-//! [`Reply::retain`] and [`Reply::permute`] through a second buffer that the caller lends. One
-//! pass each; nothing allocates. A change that fails leaves the reply as it was, but for `rebuild`,
-//! which leaves it empty.
+//! [`Reply::retain`] and [`Reply::permute`] through a second buffer that the caller lends;
+//! [`Reply::append`] adds what another message holds. One pass each; nothing allocates. A change
+//! that fails leaves the reply as it was, but for `rebuild`, which leaves it empty.
 //! RFC 2181 sections 5.2 and 9, RFC 6891 section 6.2.5.
 
 use super::error::{Full, WireError};
@@ -158,6 +158,32 @@ impl Reply {
             }
         }
         if self.is_empty() { Err(WireError::Full) } else { Ok(()) }
+    }
+
+    /// Appends records of `from`, another whole valid message, each to its section, as `each` leaves
+    /// them; those for which it says `false` are left out.
+    ///
+    /// # Errors
+    /// `from` is not valid, what is chosen does not fit, or its section is before the last one
+    /// written: nothing was appended.
+    pub fn append(
+        &mut self,
+        from: &[u8],
+        mut each: impl FnMut(&mut Draft<'_>) -> bool,
+    ) -> Result<(), WireError> {
+        let mark = self.mark();
+        let mut copy = || {
+            let mut cursor = Cursor::new(from)?;
+            while let Some(record) = cursor.next(from)? {
+                let mut draft = Draft::new(from, record);
+                draft.load(record)?;
+                if each(&mut draft) {
+                    self.put_draft(&draft)?;
+                }
+            }
+            Ok(())
+        };
+        copy().inspect_err(|_| self.rewind(mark))
     }
 
     fn put_draft(&mut self, draft: &Draft<'_>) -> Result<(), Full> {
@@ -396,5 +422,50 @@ impl Reply {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::number::{rclass, rtype};
+    use super::*;
+
+    fn reply(buffer: usize, name: &str) -> Reply {
+        let name = NameBuf::parse(name).expect("a name");
+        let question = Question {
+            name: name.as_name(),
+            lower: name.as_name(),
+            rtype: rtype::A,
+            rclass: rclass::IN,
+        };
+        let mut reply = Reply::new(vec![0; buffer].into());
+        reply.start(1, Flags::default().with_qr(true), question);
+        reply
+    }
+
+    #[test]
+    fn appended_records_are_whole_in_their_new_message() {
+        let (www, apex) =
+            (NameBuf::parse("www.example.").unwrap(), NameBuf::parse("example.").unwrap());
+        let mut from = reply(512, "www.example.");
+        let owner = www.as_name();
+        from.push_name(Section::Answer, owner, rtype::CNAME, apex.as_name(), 60).unwrap();
+        from.push_address(Section::Answer, apex.as_name(), [192, 0, 2, 1].into(), 60).unwrap();
+        from.push_name(Section::Authority, apex.as_name(), rtype::NS, owner, 60).unwrap();
+        let only_answers = |draft: &mut Draft<'_>| draft.section() == Section::Answer;
+
+        let mut to = reply(512, "other.test.");
+        to.push_name(Section::Answer, apex.as_name(), rtype::CNAME, owner, 60).unwrap();
+        to.append(from.bytes(), only_answers).unwrap();
+        assert_eq!(to.counts(), Counts { question: 1, answer: 3, authority: 0, additional: 0 });
+        super::super::validate(to.bytes()).unwrap();
+        let last = to.records().last().unwrap().unwrap();
+        assert_eq!(last.owner(to.bytes()).unwrap(), apex);
+        assert_eq!(last.rdata(to.bytes()), [192, 0, 2, 1]);
+
+        let mut small = reply(60, "other.test.");
+        let before = small.bytes().to_vec();
+        small.append(from.bytes(), only_answers).unwrap_err();
+        assert_eq!(small.bytes(), before);
     }
 }
