@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use super::admin::Admin;
 use super::args::Serve;
@@ -140,7 +141,7 @@ impl Supervisor {
                 () = self.crew.events.wait() => self.drain_events(),
                 () = self.reload.due() => self.look_for_change().await,
                 () = retire_soon(!self.retired.is_empty()) => self.retire(),
-                () = tick_soon(self.sinks.values().any(|sink| sink.ticks())) => {
+                () = wait_until(self.sinks.values().filter_map(|sink| sink.due()).min()) => {
                     self.sinks.values_mut().for_each(|sink| sink.tick(false));
                 }
             }
@@ -290,10 +291,10 @@ async fn retire_soon(wanted: bool) {
     }
 }
 
-async fn tick_soon(wanted: bool) {
-    match wanted {
-        true => tokio::time::sleep(Duration::from_secs(1)).await,
-        false => std::future::pending().await,
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,8 @@
 //! `serve` and `resume` never block, await, lock, allocate or log. What is to be told goes through
 //! [`Cx::tell`], what is to be waited for through [`Step::Fetch`].
 
+mod errors;
+mod log;
 pub mod registry;
 pub mod site;
 mod whoami;

@@ -233,8 +233,8 @@ registry! {
         pprof;
         shed;
         prometheus;
-        errors;
-        log;
+        errors = errors::Errors;
+        log = log::Log;
         dnstap;
         local;
         dns64;
@@ -273,6 +273,8 @@ registry! {
         nomad;
     }
     links {
+        Errors(super::errors::Link) "errors";
+        Log(super::log::Link) "log";
         Whoami(super::whoami::Whoami) "whoami";
     }
 }

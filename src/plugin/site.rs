@@ -9,6 +9,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::registry::Link;
 use crate::control::admin::Endpoint;
 use crate::control::corefile::{CorefileError, Place};
@@ -94,11 +96,11 @@ impl Compiled {
 pub trait Sink: Send {
     /// One event.
     fn take(&mut self, event: &Event);
-    /// Whether `tick` wants to be called about once a second.
-    fn ticks(&self) -> bool {
-        false
+    /// When it wants `tick` to be called next.
+    fn due(&self) -> Option<Instant> {
+        None
     }
-    /// Called if `ticks` says so, and once before the sink goes (`last`).
+    /// Called when it is due, and once before the sink goes (`last`).
     fn tick(&mut self, _last: bool) {}
 }
 
