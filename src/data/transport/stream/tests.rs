@@ -431,6 +431,7 @@ fn one_address_has_only_so_many_connections() {
         let other = tokio::net::TcpSocket::new_v4().unwrap();
         other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         let mut other = other.connect(bench.address).await.unwrap();
+        bench.until(|streams| streams.connections() == clients.len() + 1).await;
         clients.pop();
         bench.until(|streams| streams.connections() == clients.len() + 1).await;
         let mut again = bench.connect().await;
