@@ -177,6 +177,8 @@ pub const MAILBOX_LETTERS_MAX: usize = 4096;
 /// Generations that live at once, the current one included: a further reload waits.
 pub const GENERATIONS_MAX: usize = 8;
 
+/// Nanoseconds between two looks of a draining worker at whether its connections are gone.
+pub const DRAIN_LOOK_NANOS: u64 = 5_000_000;
 /// Seconds that a stop waits for queries in flight.
 pub const DRAIN_SECONDS_MAX: u64 = 10;
 

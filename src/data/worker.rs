@@ -27,7 +27,8 @@ use super::transport::readiness::{watch_mailbox, watch_socket};
 use super::transport::stream::{StreamQuery, Streams};
 use super::turn::{Outlet, Turn};
 use crate::limits::{
-    BATCH_DATAGRAMS, LANE_BYTES, TURN_BATCHES_MAX, TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX,
+    BATCH_DATAGRAMS, DRAIN_LOOK_NANOS, LANE_BYTES, TURN_BATCHES_MAX, TURN_STREAM_QUERIES_MAX,
+    TURN_TIMERS_MAX,
 };
 use crate::mail::{Bell, Mail, Mailbox};
 use crate::publish::{Published, Turns};
@@ -363,7 +364,9 @@ impl Worker {
     /// Sleeps until there is something to do.
     async fn wait(&mut self) {
         let now: Nanos = clock::now();
-        let due = self.turn.next_deadline();
+        // Connections end by themselves: whoever drains looks again soon.
+        let soon = self.draining.then(|| now + DRAIN_LOOK_NANOS);
+        let due = self.turn.next_deadline().into_iter().chain(soon).min();
         if let Some(due) = due {
             let left = Duration::from_nanos(due.saturating_sub(now));
             self.sleep.as_mut().reset(Instant::now() + left);

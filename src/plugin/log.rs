@@ -295,6 +295,8 @@ struct Line {
     id: u16,
     opcode: u8,
     dnssec_ok: bool,
+    /// The query is a datagram to a wildcard socket.
+    wildcard: bool,
     rtype: u16,
     rclass: u16,
     size: u16,
@@ -325,7 +327,10 @@ impl Line {
         let stream = cx.client().transport.is_stream();
         let bufsize = if stream { u16::MAX } else { asked.udp_size.max(512) };
         event.push(&asked.id.to_be_bytes());
-        event.push(&[asked.flags.opcode(), u8::from(asked.dnssec_ok)]);
+        let wildcard =
+            !stream && cx.listener().is_some_and(|one| one.address.ip().is_unspecified());
+        let bits = u8::from(asked.dnssec_ok) | u8::from(wildcard) << 1;
+        event.push(&[asked.flags.opcode(), bits]);
         for number in [question.rtype, question.rclass, cx.request().len() as u16, bufsize] {
             event.push(&number.to_be_bytes());
         }
@@ -349,7 +354,8 @@ impl Line {
         let line = Self {
             id: word(0),
             opcode: fixed[2],
-            dnssec_ok: fixed[3] != 0,
+            dnssec_ok: fixed[3] & 1 != 0,
+            wildcard: fixed[3] & 2 != 0,
             rtype: word(4),
             rclass: word(6),
             size: word(8),
@@ -440,7 +446,11 @@ impl Placeholder {
             Self::Proto => client.transport.as_str().to_owned(),
             Self::Remote => bracketed(client.ip()),
             Self::Port => client.peer.port().to_string(),
-            Self::Local => bracketed(client.local.ip()),
+            Self::Local => match line.wildcard {
+                // CoreDNS does not know which address a datagram was sent to.
+                true => "[::]".to_owned(),
+                false => bracketed(client.local.ip().to_canonical()),
+            },
             Self::Size => line.size.to_string(),
             Self::Rcode if line.rcode == u16::MAX => "-".to_owned(),
             Self::Rcode => match rcode::name(line.rcode) {

@@ -54,7 +54,9 @@ impl Plugin for Whoami {
         let (question, reply) = cx.answer(true);
         // Both records fit into any buffer; a name that has no room for the label gets no SRV.
         let _ = reply.push_address(Section::Additional, question.name, ip, 0);
-        let owner = NameBuf::lowered(question.name).prepend(label);
+        let mut owner = NameBuf::root();
+        owner.set(question.name);
+        let owner = owner.prepend(label);
         if let Ok(owner) = owner {
             let owner = owner.as_name();
             let _ = reply.push_srv(Section::Additional, owner, [0, 0, port], Name::ROOT, 0);
