@@ -52,10 +52,11 @@ impl Files {
             let why = "Glob pattern may only contain one wildcard (*), but has others";
             return Err(format!("{why}: {shown}"));
         }
-        if wild('[') > 0 {
+        let escapes = shown.chars().rev().take_while(|&c| c == '\\').count();
+        if wild('[') > 0 || escapes % 2 == 1 {
             return Err(format!("Failed to use import pattern {pattern}: syntax error in pattern"));
         }
-        let matches = if shown.contains(['*', '?']) { glob(&full) } else { existing(full) };
+        let matches = if shown.contains(['*', '?', '\\']) { glob(&full) } else { existing(full) };
         if matches.len() > COREFILE_IMPORT_FILES_MAX {
             return Err(format!("more than {COREFILE_IMPORT_FILES_MAX} files match {pattern}"));
         }
@@ -143,7 +144,7 @@ fn glob(pattern: &Path) -> Vec<PathBuf> {
     for component in pattern.components() {
         let Component::Normal(name) = component else { continue };
         let name = name.to_string_lossy();
-        if name.contains(['*', '?']) {
+        if name.contains(['*', '?', '\\']) {
             found = found.iter().flat_map(|directory| listed(directory, &name)).collect();
             found.truncate(COREFILE_IMPORT_FILES_MAX + 1);
         } else {
@@ -166,16 +167,21 @@ fn listed(directory: &Path, pattern: &str) -> Vec<PathBuf> {
     names.iter().map(|name| directory.join(name)).collect()
 }
 
-/// `*` is any run of characters, `?` is one; a pattern has at most one of each, so this branches
-/// little.
+/// `*` is any run of characters, `?` is one, `\` makes the next character plain; a pattern has at
+/// most one `*` and one `?`, so this branches little.
 fn matches(pattern: &[char], name: &[char]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),
         Some(('*', rest)) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
-        Some((c, rest)) => match name.split_first() {
-            Some((first, left)) => (*c == '?' || c == first) && matches(rest, left),
-            None => false,
-        },
+        Some((c, rest)) => {
+            let (wanted, rest) = match (c, rest.split_first()) {
+                ('?', _) => (None, rest),
+                ('\\', Some((plain, rest))) => (Some(plain), rest),
+                _ => (Some(c), rest),
+            };
+            let Some((first, left)) = name.split_first() else { return false };
+            wanted.is_none_or(|wanted| wanted == first) && matches(rest, left)
+        }
     }
 }
 
@@ -193,6 +199,7 @@ mod tests {
         assert!(is_match("*.conf", "a.conf") && is_match("*.conf", ".conf"));
         assert!(!is_match("*.conf", "a.conf~") && !is_match("*.conf", "a.cnf"));
         assert!(is_match("a?c*", "abc") && is_match("a?c*", "abcd") && !is_match("a?c*", "ac"));
+        assert!(is_match("a\\?b", "a?b") && !is_match("a\\?b", "acb"));
         assert!(is_match("*", "") && !is_match("?", ""));
     }
 

@@ -355,7 +355,7 @@ impl Parser<'_> {
             return refuse("Import requires a non-empty filepath");
         }
         if same_line(&argument, self.peek()) {
-            return refuse("Import takes only one argument (glob pattern or file)");
+            return Err(self.error("Import takes only one argument (glob pattern or file)"));
         }
         if let Some(tokens) = self.snippets.get(&pattern).cloned() {
             self.snippet_expansions += 1;

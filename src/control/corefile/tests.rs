@@ -156,7 +156,7 @@ fn faults_of_syntax_end_the_reading() {
         ),
         (
             ". {\n import a b\n}",
-            "Corefile:2:9: Import takes only one argument (glob pattern or file)",
+            "Corefile:2:11: Import takes only one argument (glob pattern or file)",
         ),
         (". {\n import \"\"\n}", "Corefile:2:9: Import requires a non-empty filepath"),
         ("(a) {\n import a\n}", "Corefile:2:9: maximum snippet import depth (10000) exceeded"),
