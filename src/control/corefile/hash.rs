@@ -82,3 +82,25 @@ fn string(out: &mut String, text: &str) {
     }
     out.push('"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Directives, Input, load};
+
+    #[test]
+    fn the_hash_is_coredns_s() {
+        let text = "(s) {\n errors\n}\nExample.org, {$UNSET}b:54 {\n  log . \"a<b>&\\\"\u{2028}\t\" {\n\
+                    \x20   class all\n  }\n  import s\n  log\n}\n";
+        let input = Input::Text { name: "Corefile".into(), text: text.into() };
+        let names = ["log", "errors"];
+        let directives = Directives { known: &names, built: &names };
+        let corefile = load(input, directives, &|_| None, 53).expect("accepted");
+        let hash: String = corefile.hash.iter().map(|octet| format!("{octet:02x}")).collect();
+        // As CoreDNS's `reload` logs it for this text.
+        assert_eq!(
+            hash,
+            "fe05d5f2026c44378fcbbd8104dbaf84cb40586d9ba98db55dd28f45199d1b16\
+             cde3570ea373e82edb3b4e79e0ca6ec7c4006cf8aa66d168ed1d731c9ba018f5"
+        );
+    }
+}

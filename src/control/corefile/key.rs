@@ -292,3 +292,155 @@ pub fn check_overlaps(bindings: &[Binding<'_>], dns: u16) -> Vec<CorefileError> 
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> Token {
+        let place = Place { file: "Corefile".into(), line: 1, column: 1 };
+        Token { text: text.to_owned(), place, quoted: false }
+    }
+
+    fn addresses(text: &str) -> Vec<String> {
+        match parse(&token(text)) {
+            Ok(keys) => keys.iter().map(|key| key.address(53)).collect(),
+            Err(error) => vec![error.message],
+        }
+    }
+
+    #[test]
+    fn schemes_ports_and_names() {
+        for (text, expected) in [
+            (".", "dns://.:53"),
+            ("Example.ORG", "dns://example.org.:53"),
+            ("example.org.:1053", "dns://example.org.:1053"),
+            ("dns://a:+5", "dns://a.:5"),
+            ("tls://a", "tls://a.:853"),
+            ("quic://a:007", "quic://a.:7"),
+            ("https://.", "https://.:443"),
+            ("https3://.", "https3://.:443"),
+            ("grpc://a:0", "grpc://a.:0"),
+            ("foo:bar", "dns://foo:bar.:53"),
+            ("10.1.2.3", "dns://10.1.2.3.:53"),
+            ("10.0.0.0/33", "dns://10.0.0.0/33.:53"),
+            ("10.0.0.0/24.", "dns://10.0.0.0/24.:53"),
+            (".:", "expecting data after last colon: \".:\""),
+            ("dns://", "expecting data after last colon: \"\""),
+            ("a..b", "zone is not a valid domain name: a..b"),
+            (".a", "zone is not a valid domain name: .a"),
+            ("a:65536", "address 65536: invalid port"),
+            ("a:-1", "address -1: invalid port"),
+            ("unix://a", "unix:// is not a transport of a server block: unix://a"),
+            ("::/8", "invalid CIDR ::/8"),
+            ("0::/8", "invalid CIDR 0::/8"),
+        ] {
+            assert_eq!(addresses(text), [expected], "{text}");
+        }
+        assert_eq!(
+            addresses(&"a.".repeat(128)),
+            ["specified zone is too long: 256 > 255"],
+            "its final dot counts"
+        );
+    }
+
+    #[test]
+    fn reverse_zones_cover_the_prefix() {
+        for (text, count, first, last) in [
+            ("10.1.2.0/24", 1, "2.1.10.in-addr.arpa.", "2.1.10.in-addr.arpa."),
+            ("10.1.2.99/024:54", 1, "2.1.10.in-addr.arpa.", "2.1.10.in-addr.arpa."),
+            ("10.1.2.3/32", 1, "3.2.1.10.in-addr.arpa.", "3.2.1.10.in-addr.arpa."),
+            ("10.0.0.0/27", 32, "0.0.0.10.in-addr.arpa.", "31.0.0.10.in-addr.arpa."),
+            ("10.5.5.130/27", 32, "128.5.5.10.in-addr.arpa.", "159.5.5.10.in-addr.arpa."),
+            ("192.168.128.0/17", 128, "128.168.192.in-addr.arpa.", "255.168.192.in-addr.arpa."),
+            ("128.0.0.0/1", 128, "128.in-addr.arpa.", "255.in-addr.arpa."),
+            ("0.0.0.0/0", 1, "in-addr.arpa.", "in-addr.arpa."),
+            ("2001:db8::/32", 1, "8.b.d.0.1.0.0.2.ip6.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."),
+            ("2001:db8::/33", 8, "0.8.b.d.0.1.0.0.2.ip6.arpa.", "7.8.b.d.0.1.0.0.2.ip6.arpa."),
+            (
+                "2001:db8:ff00::/39",
+                2,
+                "e.f.8.b.d.0.1.0.0.2.ip6.arpa.",
+                "f.f.8.b.d.0.1.0.0.2.ip6.arpa.",
+            ),
+        ] {
+            let zones = zones_of_text(text);
+            let text_of =
+                |zone: Option<&NameBuf>| zone.map(ToString::to_string).unwrap_or_default();
+            assert_eq!(zones.len(), count, "{text}");
+            assert_eq!(text_of(zones.first()), first, "{text}");
+            assert_eq!(text_of(zones.last()), last, "{text}");
+        }
+    }
+
+    #[test]
+    fn words_that_name_no_zone_give_none() {
+        assert!(zones_of_text("a..b").is_empty());
+        assert!(zones_of_text("").is_empty());
+        assert_eq!(zones_of_text("dns://A:53")[0].to_string(), "a.");
+    }
+
+    fn block(keys: &[&str]) -> ServerBlock {
+        let keys: Vec<Key> =
+            keys.iter().flat_map(|text| parse(&token(text)).expect("a key")).collect();
+        let zones = keys.iter().map(|key| key.zone).collect();
+        ServerBlock { place: keys[0].place.clone(), zones, keys, stanzas: Vec::new() }
+    }
+
+    fn overlaps(blocks: &[(&[&str], &[&str], bool)]) -> Vec<String> {
+        let blocks: Vec<_> =
+            blocks.iter().map(|(keys, addresses, view)| (block(keys), *addresses, *view)).collect();
+        let mut bindings = Vec::new();
+        for (block, addresses, filtered) in &blocks {
+            let addresses = addresses.iter().map(ToString::to_string).collect();
+            bindings.push(Binding { block, addresses, filtered: *filtered });
+        }
+        check_overlaps(&bindings, 53).into_iter().map(|error| error.message).collect()
+    }
+
+    #[test]
+    fn a_zone_is_served_once_a_port_and_address() {
+        assert_eq!(
+            overlaps(&[(&["example.org"], &[], false), (&["Example.ORG."], &[], false)]),
+            ["cannot serve dns://example.org.:53 - it is already defined"]
+        );
+        assert_eq!(
+            overlaps(&[(&["a", "b"], &[], false), (&["a:54", "tls://a"], &[], false)]),
+            [""; 0]
+        );
+        assert_eq!(
+            overlaps(&[(&["a"], &["127.0.0.1"], false), (&["a"], &["127.0.0.2"], false)]),
+            [""; 0]
+        );
+        assert_eq!(
+            overlaps(&[(&["a"], &["127.0.0.1"], false), (&["a"], &[], false)]),
+            ["cannot serve dns://a.:53 - zone overlap listener capacity with \
+                 dns://a.:53 on 127.0.0.1"]
+        );
+        assert_eq!(
+            overlaps(&[(&["a"], &[], false), (&["a"], &["127.0.0.1"], false)]),
+            ["cannot serve dns://a.:53 on 127.0.0.1 - zone overlap listener capacity with \
+                 dns://a.:53"]
+        );
+    }
+
+    #[test]
+    fn views_may_share_a_zone() {
+        assert_eq!(
+            overlaps(&[(&["a"], &[], true), (&["a"], &[], true), (&["a"], &[], false)]),
+            [""; 0]
+        );
+        assert_eq!(
+            overlaps(&[(&["a"], &[], false), (&["a"], &["127.0.0.1"], true)]).len(),
+            1,
+            "not one of all addresses and one of them"
+        );
+    }
+
+    #[test]
+    fn transports_that_are_not_served_are_named() {
+        let errors = check_transports(&[block(&["a", "tls://a"])], &[Transport::Dns]);
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].message, "transport tls:// is not built into this version yet");
+    }
+}

@@ -321,3 +321,113 @@ impl Fallthrough {
         self.zones.as_deref().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Corefile, Directives, Input, load};
+    use super::*;
+
+    fn read(text: &str) -> Corefile {
+        let input = Input::Text { name: "Corefile".into(), text: text.into() };
+        let names = ["cache", "log"];
+        load(input, Directives { known: &names, built: &names }, &|_| None, 53).expect("accepted")
+    }
+
+    /// What `f` says of the directive `cache` of a block `a.org b.org { TEXT }`.
+    fn with<T>(text: &str, f: impl FnOnce(&Lines<'_>) -> T) -> T {
+        let corefile = read(&format!("a.org b.org {{\n{text}\n}}\n"));
+        f(&Lines::new(&corefile.blocks[0], "cache", Some(Path::new("/etc/dns"))))
+    }
+
+    fn fault<T: std::fmt::Debug>(result: Result<T, CorefileError>) -> String {
+        result.expect_err("refused").to_string()
+    }
+
+    fn texts(zones: &[NameBuf]) -> Vec<String> {
+        zones.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn uses_of_a_directive() {
+        with("cache 1\nlog\ncache 2", |lines| {
+            assert_eq!(lines.stanzas().len(), 2);
+            assert_eq!(
+                fault(lines.only_one()),
+                "Corefile:4:1: cache: this plugin can only be used once per Server Block"
+            );
+        });
+        with("cache 1\nlog", |lines| {
+            assert_eq!(lines.only_one().expect("one").args[0].text, "1");
+            assert_eq!(texts(lines.zones()), ["a.org.", "b.org."]);
+            assert_eq!(lines.path("x/y"), Path::new("/etc/dns/x/y"));
+            assert_eq!(lines.path("/x"), Path::new("/x"));
+        });
+    }
+
+    #[test]
+    fn counts_of_arguments() {
+        with("cache\ncache 1\ncache 1 2\ncache {\n}\ncache {\n x\n}", |lines| {
+            let [none, one, two, empty, block] = lines.stanzas() else { panic!("five") };
+            let words = "cache: Wrong argument count or unexpected line ending after";
+            assert!(lines.no_args(*none).is_ok() && lines.at_most_one(*none).is_ok());
+            assert_eq!(lines.one_arg(*one).expect("one").text, "1");
+            assert_eq!(fault(lines.one_arg(*none)), format!("Corefile:2:1: {words} 'cache'"));
+            assert_eq!(fault(lines.some_args(*none)), format!("Corefile:2:1: {words} 'cache'"));
+            assert_eq!(fault(lines.no_args(*one)), format!("Corefile:3:7: {words} '1'"));
+            assert_eq!(fault(lines.at_most_one(*two)), format!("Corefile:4:9: {words} '2'"));
+            assert_eq!(lines.some_args(*two).expect("two").len(), 2);
+            assert!(lines.no_block(two).is_ok());
+            assert!(fault(lines.no_block(empty)).starts_with("Corefile:5:1: cache: Unexpected"));
+            assert_eq!(fault(lines.no_block(block)), "Corefile:8:2: cache: unknown property 'x'");
+        });
+    }
+
+    #[test]
+    fn values() {
+        with("cache 5s 5 300 10.0.0.0/8 10.0.0.1 off x WWW.a.", |lines| {
+            let args = &lines.stanzas()[0].args;
+            let [dur, five, big, net, address, off, x, name] = &args[..] else { panic!("eight") };
+            assert_eq!(lines.duration(dur), Ok(Duration::from_secs(5)));
+            assert_eq!(lines.seconds_or_duration(dur), Ok(Duration::from_secs(5)));
+            assert_eq!(lines.seconds_or_duration(five), Ok(Duration::from_secs(5)));
+            assert!(fault(lines.duration(five)).ends_with("time: missing unit in duration \"5\""));
+            assert_eq!(lines.number(big, 0..=300_u16), Ok(300));
+            assert!(
+                fault(lines.number(big, 0..=255_u16)).ends_with("300 is not between 0 and 255")
+            );
+            assert!(fault(lines.number(x, 0..=1_u8)).ends_with("parsing \"x\": invalid syntax"));
+            assert_eq!(lines.cidr(net).map(|(_, bits)| bits), Ok(8));
+            assert!(fault(lines.cidr(address)).ends_with("invalid CIDR address: 10.0.0.1"));
+            assert!(lines.ip(address).is_ok());
+            assert!(fault(lines.ip(net)).ends_with("not a valid IP address: \"10.0.0.0/8\""));
+            assert_eq!(lines.on_off(off), Ok(false));
+            assert!(fault(lines.on_off(x)).ends_with("expected on or off, got 'x'"));
+            assert_eq!(lines.name(name).map(|name| name.to_string()), Ok("www.a.".to_owned()));
+        });
+    }
+
+    #[test]
+    fn zones_and_fallthrough() {
+        with(
+            "cache X.org 10.0.0.0/23 a..b dns://y:54 {\n fallthrough\n fallthrough Z.org\n}",
+            |lines| {
+                let stanza = lines.stanzas()[0];
+                assert_eq!(
+                    texts(&lines.zones_of(&stanza.args)),
+                    ["x.org.", "0.0.10.in-addr.arpa.", "1.0.10.in-addr.arpa.", "y."]
+                );
+                assert_eq!(texts(&lines.zones_of(&[])), ["a.org.", "b.org."]);
+                let covers = |fall: &Fallthrough, name: &str| {
+                    fall.covers(NameBuf::parse(name).expect("a name").as_name())
+                };
+                let all = lines.fallthrough(&stanza.options[0]);
+                let some = lines.fallthrough(&stanza.options[1]);
+                assert!(
+                    covers(&all, "any.") && covers(&some, "a.z.org.") && covers(&some, "z.org.")
+                );
+                assert!(!covers(&some, "az.org.") && !covers(&Fallthrough::OFF, "z.org."));
+                assert!(all == Fallthrough::all() && all.is_on() && !Fallthrough::OFF.is_on());
+            },
+        );
+    }
+}

@@ -15,6 +15,8 @@ mod env;
 mod error;
 mod hash;
 mod import;
+#[cfg(test)]
+mod import_tests;
 mod key;
 mod lexer;
 mod lines;
