@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_coredns_s() {
-        let text = "(s) {\n errors\n}\nExample.org, {$UNSET}b:54 {\n  log . \"a<b>&\\\"\u{2028}\t\" {\n\
+        let text = "(s) {\n errors\n}\nExample.org, {$UNSET}b:54 {\n\
+                    \x20 log . \"a<b>&\\\"\u{2028}\t\" {\n\
                     \x20   class all\n  }\n  import s\n  log\n}\n";
         let input = Input::Text { name: "Corefile".into(), text: text.into() };
         let names = ["log", "errors"];
