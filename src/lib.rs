@@ -12,3 +12,4 @@ pub mod regexp;
 pub mod snapshot;
 pub mod sys;
 pub mod wire;
+pub mod zone;

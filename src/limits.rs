@@ -220,6 +220,23 @@ pub const STREAM_FRESH_NANOS: u64 = 500_000_000;
 /// Pause after a failed accept(2): descriptors come back when connections end, and nothing tells.
 pub const STREAM_ACCEPT_PAUSE_NANOS: u64 = 100_000_000;
 
+/// Files that include each other, one in the other (`$INCLUDE`): as deep as CoreDNS goes.
+pub const ZONE_INCLUDE_DEPTH_MAX: usize = 7;
+/// Steps of one `$GENERATE`, less one: as many as CoreDNS takes.
+pub const ZONE_GENERATE_STEPS_MAX: u32 = 65_535;
+/// Records of one zone: places in the index have 28 bits of 16 octets, and a node may need 64.
+pub const ZONE_RECORDS_MAX: usize = 50_000_000;
+/// Aliases of one answer that are followed inside a zone: as many as CoreDNS follows.
+pub const ZONE_ALIASES_MAX: usize = 10;
+/// Targets of one record set (MX, SRV …) whose addresses are added: more than a reply has room for
+/// in most zones, and a bound for the search for doubles.
+pub const ZONE_ADDITIONAL_MAX: usize = 128;
+/// Octets of the NS or SOA records of a zone that are kept ready to copy: 13 name servers fit.
+pub const ZONE_TAIL_BYTES_MAX: usize = 512;
+/// NSEC3 iterations of a zone that is answered with proofs: what validators still accept
+/// (RFC 9276 section 3.2); each costs a SHA-1 for each of three names of an answer.
+pub const NSEC3_ITERATIONS_MAX: u16 = 100;
+
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);
