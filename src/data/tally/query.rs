@@ -41,8 +41,8 @@ pub struct Seen {
     pub rcode: u16,
     /// Whether a plugin wrote the reply.
     pub by_plugin: bool,
-    /// Nanoseconds it took.
-    pub duration_ns: u64,
+    /// Nanoseconds it took; `None` if that is observed later, in [`QueryCells::duration`].
+    pub duration_ns: Option<u64>,
 }
 
 impl QueryCells {
@@ -62,6 +62,11 @@ impl QueryCells {
         }
     }
 
+    /// Where durations are observed, in nanoseconds.
+    pub fn duration(&self) -> Histogram {
+        self.duration
+    }
+
     /// Counts a query.
     #[inline]
     pub fn count(&self, core: &CoreTally, seen: &Seen) {
@@ -70,7 +75,9 @@ impl QueryCells {
         if seen.dnssec_ok {
             core.add(self.dnssec_ok, 1);
         }
-        core.observe(self.duration, seen.duration_ns);
+        if let Some(ns) = seen.duration_ns {
+            core.observe(self.duration, ns);
+        }
         core.observe(self.request_bytes[proto], seen.request_bytes);
         core.observe(self.response_bytes[proto], seen.response_bytes);
         let responses = self.responses[usize::from(seen.by_plugin)];
@@ -96,7 +103,7 @@ mod tests {
             response_bytes: 512,
             rcode: 3,
             by_plugin: true,
-            duration_ns: 1_000_000,
+            duration_ns: Some(1_000_000),
         };
         cells.count(&tally.core(0), &seen);
         let mut shown = String::new();
