@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::data::clock::Nanos;
+use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::Sockets;
 use crate::plugin::registry::Link;
 use crate::wire::{NameBuf, Suffixes};
@@ -47,6 +48,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Whether overload is shed (`shed`): at most so many queries are worked on at a time.
     pub shed: bool,
+    /// Counts what no chain sees: queries that nothing serves, and those whose walk panicked.
+    pub unserved: QueryCells,
 }
 
 /// How long a connection may be quiet, and how much it may ask.

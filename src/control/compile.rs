@@ -17,6 +17,8 @@ use super::corefile::{
     check_transports,
 };
 use crate::data::tally::Tally;
+use crate::data::tally::families::DROPPED;
+use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::{BindError, Sockets, Steering};
 use crate::plugin::registry::{Link, NAMES, Parsed};
 use crate::plugin::site::{Hook, Wanted};
@@ -176,13 +178,18 @@ fn plan_block(block: &ServerBlock, port: u16, errors: &mut Vec<CorefileError>) -
     Planned { servers, facts, parsed, zones: block.zones.clone(), transports }
 }
 
-fn server(zone: NameBuf, address: SocketAddr) -> Server {
+/// `dns://:53`, `dns://[::1]:53`: how metrics name a listener.
+fn server_label(address: SocketAddr) -> String {
     let ip = address.ip();
     let host = if ip.is_unspecified() { String::new() } else { ip.to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
+    format!("dns://{host}:{}", address.port())
+}
+
+fn server(zone: NameBuf, address: SocketAddr) -> Server {
     Server {
         zone,
-        server_label: format!("dns://{host}:{}", address.port()).into(),
+        server_label: server_label(address).into(),
         zone_label: zone.to_string().into(),
         view_label: "".into(),
     }
@@ -214,6 +221,8 @@ fn words(block: &ServerBlock, name: &str, facts: &Facts) -> String {
 pub struct Ground<'a> {
     /// Counters.
     pub tally: &'a Arc<Tally>,
+    /// Who has to be ready.
+    pub readiness: &'a Arc<super::ready::Readiness>,
     /// Everybody's turn numbers.
     pub turns: &'a Arc<crate::publish::Turns>,
     /// Sockets a listener gets.
@@ -312,6 +321,7 @@ fn listeners(
                 (*ground.next_listener, Arc::new(sockets))
             }
         };
+        let label = server_label(address);
         listeners.push(Listener {
             id,
             address,
@@ -320,6 +330,7 @@ fn listeners(
             any_class: route.any_class,
             timeouts: route.timeouts,
             shed: route.shed,
+            unserved: QueryCells::new(ground.tally, &label, DROPPED, "", ""),
         });
     }
     Ok(listeners)
@@ -353,6 +364,7 @@ fn compile_block(
             facts: &plan.facts,
             directives: &directives,
             tally: ground.tally,
+            readiness: ground.readiness,
             turns: ground.turns,
             below: &below,
             labels: &mut labels,

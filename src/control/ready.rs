@@ -1,19 +1,24 @@
 //! Whether the server is ready: what the `ready` end points answer.
+//!
+//! One for the process: a reload changes whom it asks, once the new graph serves. Costs a lock and a
+//! question for each plugin that has not been ready, when somebody asks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::compile::Graph;
 use crate::plugin::Ready;
 
+/// By plugin name: whom to ask, and whether the answer has been yes.
+type Plugins = BTreeMap<&'static str, (Arc<dyn Ready>, bool)>;
+#[allow(clippy::disallowed_types, reason = "between control and the admin thread only")]
+type Locked = std::sync::Mutex<Plugins>;
+
 /// Who has to be ready.
 #[derive(Default)]
 pub struct Readiness {
-    /// By plugin name; of the same plugin in two blocks the last one counts, as in CoreDNS.
-    #[allow(clippy::disallowed_types, reason = "between control and the admin thread only")]
-    plugins: Mutex<BTreeMap<&'static str, (Arc<dyn Ready>, bool)>>,
-    shutting_down: AtomicBool,
+    /// Of the same plugin in two blocks the last one counts, as in CoreDNS.
+    plugins: Locked,
 }
 
 impl Readiness {
@@ -22,16 +27,6 @@ impl Readiness {
         let parts = graph.parts.iter().flat_map(|part| part.ready.iter());
         let plugins = parts.map(|(name, ready)| (*name, (Arc::clone(ready), false)));
         *self.plugins.lock().unwrap_or_else(PoisonError::into_inner) = plugins.collect();
-    }
-
-    /// The server is about to stop.
-    pub fn shut_down(&self) {
-        self.shutting_down.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the server is about to stop.
-    pub fn is_shutting_down(&self) -> bool {
-        self.shutting_down.load(Ordering::Relaxed)
     }
 
     /// Names of those that are not ready. Once ready a plugin is not asked again, unless
@@ -48,5 +43,50 @@ impl Readiness {
             }
         }
         waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+
+    struct Switch(AtomicBool);
+
+    impl Ready for Switch {
+        fn is_ready(&self) -> bool {
+            self.0.load(Relaxed)
+        }
+    }
+
+    fn readiness(names: &[&'static str]) -> (Readiness, Vec<Arc<Switch>>) {
+        let switches: Vec<_> = names.iter().map(|_| Arc::new(Switch(false.into()))).collect();
+        let entry = |(name, switch): (&&'static str, &Arc<Switch>)| {
+            (*name, (Arc::clone(switch) as Arc<dyn Ready>, false))
+        };
+        let readiness = Readiness::default();
+        *readiness.plugins.lock().unwrap() = names.iter().zip(&switches).map(entry).collect();
+        (readiness, switches)
+    }
+
+    #[test]
+    fn names_who_is_not_ready_and_believes_a_yes() {
+        let (readiness, switches) = readiness(&["kubernetes", "erratic"]);
+        assert_eq!(readiness.waiting(false), ["erratic", "kubernetes"]);
+        switches[1].0.store(true, Relaxed);
+        assert_eq!(readiness.waiting(false), ["kubernetes"]);
+        switches[1].0.store(false, Relaxed);
+        switches[0].0.store(true, Relaxed);
+        assert!(readiness.waiting(false).is_empty());
+    }
+
+    #[test]
+    fn continuously_asks_again() {
+        let (readiness, switches) = readiness(&["erratic"]);
+        switches[0].0.store(true, Relaxed);
+        assert!(readiness.waiting(true).is_empty());
+        switches[0].0.store(false, Relaxed);
+        assert_eq!(readiness.waiting(true), ["erratic"]);
     }
 }

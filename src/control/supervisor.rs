@@ -67,8 +67,10 @@ impl Supervisor {
         let planned = compile::plan(&corefile).map_err(|errors| all(&errors))?;
         let mut crew = Crew::new(&planned, &serve)?;
         let (mut next_sink, mut next_listener) = (0, 0);
+        let ready = Arc::new(ready::Readiness::default());
         let mut ground = Ground {
             tally: &crew.tally,
+            readiness: &ready,
             turns: &crew.turns,
             workers: crew.workers,
             steering: crew.steering,
@@ -79,10 +81,10 @@ impl Supervisor {
         let mut graph = compile::compile(planned, corefile.hash, &mut ground)
             .map_err(|error: BuildError| error.to_string())?;
         let admin = Admin::start().map_err(|error| format!("admin thread: {error}"))?;
-        let ready = Arc::new(ready::Readiness::default());
+        // First who has to be ready: an end point that is open knows of them.
+        ready.set(&graph);
         admin.set(endpoints(&graph)).map_err(|error| error.to_string())?;
         run_hooks(std::mem::take(&mut graph.at_start))?;
-        ready.set(&graph);
         crew.spawn(Arc::clone(&graph.snapshot))?;
         let build_info = admin::process::build_info(&crew.tally);
         let reload = Reload::new(&crew.tally);
@@ -174,6 +176,7 @@ impl Supervisor {
         let planned = compile::plan(corefile).map_err(|errors| ReloadError(all(&errors)))?;
         let mut ground = Ground {
             tally: &self.crew.tally,
+            readiness: &self.ready,
             turns: &self.crew.turns,
             workers: self.crew.workers,
             steering: self.crew.steering,
@@ -262,7 +265,10 @@ impl Supervisor {
         let mut status = ExitCode::SUCCESS;
         if let Some(time) = lameduck {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {time:?}");
-            self.ready.shut_down();
+            // Who asks whether to send more gets no answer; health and metrics stay.
+            let mut staying = endpoints(&self.graph);
+            staying.retain(|endpoint| endpoint.name != "ready");
+            drop(self.admin.set(staying));
             tokio::select! {
                 () = tokio::time::sleep(time) => {}
                 () = signals.second_interrupt() => return ExitCode::from(2),

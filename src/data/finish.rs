@@ -9,7 +9,7 @@ use crate::limits::{MESSAGE_BYTES_MAX, UDP_BYTES_MIN};
 use crate::wire::{Flags, HEADER_BYTES, Refusal, edns, options, rcode};
 
 /// Octets of an OPT record without options (RFC 6891 section 6.1.2).
-const OPT_BYTES: usize = 11;
+pub(super) const OPT_BYTES: usize = 11;
 
 /// What of the client's query decides how the reply is fitted.
 #[derive(Clone, Copy, Debug)]

@@ -15,10 +15,11 @@ use super::chain::step::{Fetch, Fetched};
 use super::chain::walk::{Outcome, Walk};
 use super::clock::Nanos;
 use super::counters::Counters;
-use super::finish::{Fit, finish, refuse};
+use super::finish::{Fit, OPT_BYTES, finish, refuse};
 use super::generation::Generation;
 use super::route;
 use super::slot::{Kind, SlotId, Slots};
+use super::tally::query::Seen;
 use super::transport::Lane;
 use crate::cells::Waiter;
 use crate::limits::{
@@ -227,7 +228,29 @@ impl Turn {
             let code = if none { rcode::SERVFAIL } else { rcode::REFUSED };
             level.state = ReplyState::Failed(code);
             self.core.tally.add(self.counters.dropped, 1);
+            self.count_unserved(code);
         }
+    }
+
+    /// Counts the client's query among those that no chain saw.
+    fn count_unserved(&self, rcode: u16) {
+        let (walk, level) = (&self.walk, &self.walk.levels[0]);
+        let snapshot = &self.current().snapshot;
+        let Some(listener) = snapshot.listener(walk.client.listener) else { return };
+        let name = level.question().name.as_bytes().len();
+        let opt = if level.asked.edns { OPT_BYTES } else { 0 };
+        let seen = Seen {
+            stream: walk.client.transport.is_stream(),
+            ipv6: walk.client.family() == 2,
+            qtype: level.question().rtype,
+            dnssec_ok: level.asked.dnssec_ok,
+            request_bytes: walk.request_len as u64,
+            response_bytes: (HEADER_BYTES + name + 4 + opt) as u64,
+            rcode,
+            by_plugin: false,
+            duration_ns: Some(0),
+        };
+        listener.unserved.count(&self.core.tally, &seen);
     }
 
     /// Whether the listener sheds and as much is waiting as it allows.
@@ -253,6 +276,7 @@ impl Turn {
                 let level = walk.client_level();
                 level.clear_reply();
                 level.state = ReplyState::Failed(rcode::SERVFAIL);
+                self.count_unserved(rcode::SERVFAIL);
                 Outcome::Done
             }
         }

@@ -13,7 +13,10 @@
 //! [`Cx::tell`], what is to be waited for through [`Step::Fetch`].
 
 mod errors;
+pub mod health;
 mod log;
+pub mod prometheus;
+pub mod ready;
 pub mod registry;
 pub mod site;
 mod whoami;

@@ -228,11 +228,11 @@ registry! {
         bind;
         debug;
         trace;
-        ready;
-        health;
+        ready = ready::Ready;
+        health = health::Health;
         pprof;
         shed;
-        prometheus;
+        prometheus = prometheus::Prometheus;
         errors = errors::Errors;
         log = log::Log;
         dnstap;
@@ -273,6 +273,7 @@ registry! {
         nomad;
     }
     links {
+        Counting(super::prometheus::Counting) "prometheus";
         Errors(super::errors::Link) "errors";
         Log(super::log::Link) "log";
         Whoami(super::whoami::Whoami) "whoami";

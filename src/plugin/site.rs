@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::registry::Link;
 use crate::control::admin::Endpoint;
 use crate::control::corefile::{CorefileError, Place};
+use crate::control::ready::Readiness;
 use crate::data::chain::Event;
 use crate::data::tally::Tally;
 use crate::publish::Turns;
@@ -144,6 +145,8 @@ pub struct Site<'a> {
     pub directives: &'a [&'static str],
     /// Where counters come from.
     pub tally: &'a Arc<Tally>,
+    /// Who has to be ready, of all blocks.
+    pub readiness: &'a Arc<Readiness>,
     /// What [`Published::set`](crate::publish::Published::set) waits for.
     pub turns: &'a Arc<Turns>,
     /// Links below, the nearest last.

@@ -1,0 +1,113 @@
+//! # health
+//!
+//! Tells over HTTP that the process is alive, and delays its end.
+//!
+//! ## Syntax
+//!
+//! ```corefile
+//! health [ADDRESS] {
+//!     lameduck DURATION
+//! }
+//! ```
+//!
+//! Serves `/health` on **ADDRESS** (`:8080` unless it is given): always `200` and `OK`. It is the
+//! process that is healthy, so one *health* in one block is enough.
+//!
+//! * `lameduck` makes a process that was told to stop go on answering for **DURATION**, so that
+//!   those who still send queries to it can learn better.
+//!
+//! Once a second the endpoint is asked by the process itself; a warning is logged if that fails
+//! or takes longer than a second.
+//!
+//! ## Metrics
+//!
+//! * `coredns_health_request_duration_seconds{}`: how long an answer to that took.
+//! * `coredns_health_request_failures_total{}`: how often there was none.
+//!
+//! ## Examples
+//!
+//! ```corefile
+//! . {
+//!     health localhost:0 {
+//!         lameduck 1s
+//!     }
+//!     whoami
+//! }
+//! ```
+//!
+//! ## Differences from CoreDNS
+//!
+//! * The port stays open over a reload, and nothing changes if the reload fails.
+//! * A port must be a number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Compiled, CorefileError, Directive, Facts, Lines, SetupError, Site};
+use crate::control::admin::{Endpoint, Request, Response, Route, SelfPoll, split_host_port};
+use crate::control::corefile::parse_duration;
+use crate::data::tally::families::{HEALTH_DURATION, HEALTH_FAILURES};
+
+/// `health`.
+pub struct Health {
+    address: String,
+    lameduck: Duration,
+}
+
+impl Directive for Health {
+    const NAME: &'static str = "health";
+
+    fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
+        let mut health = Self { address: ":8080".into(), lameduck: Duration::ZERO };
+        // Several uses in a block are not refused by CoreDNS: the last word counts.
+        for stanza in lines.stanzas() {
+            if let Some(address) = lines.at_most_one(*stanza)? {
+                split_host_port(&address.text).map_err(|error| lines.err(address, error))?;
+                health.address = address.text.clone();
+            }
+            for option in &stanza.options {
+                if option.name.text != "lameduck" {
+                    return Err(lines.unknown_option(&option.name, &["lameduck"]));
+                }
+                let given = lines.one_arg(option)?;
+                health.lameduck = parse_duration(&given.text).map_err(|error| {
+                    let text = &given.text;
+                    let what = "unable to parse lameduck duration value";
+                    lines.err(given, format!("{what}: '{text}' : {error}"))
+                })?;
+            }
+        }
+        Ok(health)
+    }
+
+    fn facts(&self, facts: &mut Facts) {
+        facts.lameduck = Some(self.lameduck).filter(|lameduck| !lameduck.is_zero());
+    }
+
+    fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
+        let poll = SelfPoll {
+            address: self.address.clone(),
+            path: "/health",
+            tally: Arc::clone(site.tally),
+            duration: site.tally.histogram(&HEALTH_DURATION, &[]),
+            failures: site.tally.counter(&HEALTH_FAILURES, &[]),
+        };
+        site.endpoint(Endpoint {
+            name: "health",
+            address: self.address,
+            routes: vec![("/health", Arc::new(Alive))],
+            required: true,
+            poll: Some(poll),
+        });
+        Ok(Compiled::nothing())
+    }
+}
+
+/// Answers that the process is alive: that it answers says it.
+struct Alive;
+
+impl Route for Alive {
+    fn answer(&self, _: &Request<'_>) -> Response {
+        Response::text(200, "OK")
+    }
+}

@@ -1,0 +1,105 @@
+//! # ready
+//!
+//! Tells over HTTP whether all plugins are ready.
+//!
+//! ## Syntax
+//!
+//! ```corefile
+//! ready [ADDRESS] {
+//!     monitor until-ready|continuously
+//! }
+//! ```
+//!
+//! Serves `/ready` on **ADDRESS** (`:8181` unless it is given): `200` and `OK` when every plugin that
+//! reports its readiness is ready, else `503` and the names of those that are not, with commas. The
+//! plugins of all server blocks count together, each by its name. They are
+//! *erratic*, *kubernetes* and *nomad*; without them the answer is always `OK`.
+//!
+//! * `monitor` **until-ready** (the default) does not ask a plugin again that has been ready;
+//!   **continuously** asks at every request.
+//!
+//! While the server waits out a `lameduck` before it stops, the port is closed.
+//!
+//! ## Examples
+//!
+//! ```corefile
+//! . {
+//!     ready localhost:0
+//!     whoami
+//! }
+//! ```
+//!
+//! ## Differences from CoreDNS
+//!
+//! * The port stays open over a reload, and nothing changes if the reload fails.
+//! * An address that cannot be had is logged; CoreDNS says nothing.
+
+use std::sync::Arc;
+
+use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site};
+use crate::control::admin::{Endpoint, Request, Response, Route, split_host_port};
+use crate::control::ready::Readiness;
+
+/// `ready`.
+pub struct Ready {
+    address: String,
+    continuously: bool,
+}
+
+impl Directive for Ready {
+    const NAME: &'static str = "ready";
+
+    fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
+        let stanza = lines.only_one()?;
+        let mut ready = Self { address: ":8181".into(), continuously: false };
+        if let Some(address) = lines.at_most_one(stanza)? {
+            split_host_port(&address.text).map_err(|error| lines.err(address, error))?;
+            ready.address = address.text.clone();
+        }
+        for option in &stanza.options {
+            if option.name.text != "monitor" {
+                return Err(lines.unknown_option(&option.name, &["monitor"]));
+            }
+            let kind = lines.one_arg(option)?;
+            ready.continuously = match kind.text.as_str() {
+                "until-ready" => false,
+                "continuously" => true,
+                other => {
+                    let message = format!("monitor type '{other}' not supported");
+                    return Err(lines.parse_err(kind, message));
+                }
+            };
+        }
+        Ok(ready)
+    }
+
+    fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
+        let readiness = Arc::clone(site.readiness);
+        let answers = Answers { readiness, continuously: self.continuously };
+        site.endpoint(Endpoint {
+            name: "ready",
+            address: self.address,
+            routes: vec![("/ready", Arc::new(answers))],
+            required: false,
+            poll: None,
+        });
+        Ok(Compiled::nothing())
+    }
+}
+
+/// Answers whether all are ready, or who is not.
+struct Answers {
+    readiness: Arc<Readiness>,
+    continuously: bool,
+}
+
+impl Route for Answers {
+    fn answer(&self, _: &Request<'_>) -> Response {
+        let waiting = self.readiness.waiting(self.continuously).join(",");
+        if waiting.is_empty() {
+            return Response::text(200, "OK");
+        }
+        tracing::info!(target: "plugin/ready", "Plugins not ready: {waiting:?}");
+        Response::text(503, waiting)
+    }
+}
