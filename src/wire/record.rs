@@ -10,7 +10,7 @@ use super::error::WireError;
 use super::header::{Counts, HEADER_BYTES};
 use super::name::{NameBuf, skip_name, walk_name};
 use super::number::{Rclass, Rtype, rtype};
-use super::rdata::check_rdata;
+use super::rdata::{Field, check_rdata, field_end, rdata_names};
 
 /// Octets of a record between its owner and its RDATA: type, class, TTL, length.
 pub(super) const FIXED_BYTES: usize = 10;
@@ -94,6 +94,25 @@ impl Record {
     pub fn rdata_name(&self, message: &[u8], skip: usize) -> Result<NameBuf, WireError> {
         let message = message.get(..self.end()).ok_or(WireError::Short)?;
         NameBuf::read(message, self.rdata_at + skip).map(|(name, _)| name)
+    }
+
+    /// Appends the RDATA to `out` with the names in it expanded: what is signed, compared and
+    /// stored (RFC 3597 section 4). Allocates in `out`.
+    ///
+    /// # Errors
+    /// It is not of the form that its type prescribes; `out` then holds a part of it.
+    pub fn expand_rdata(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+        let (mut at, end) = (self.rdata_at, self.end());
+        for &field in rdata_names(self.rtype) {
+            let after = field_end(message, field, at, end)?;
+            if matches!(field, Field::Name | Field::PlainName) {
+                out.extend_from_slice(NameBuf::read(message, at)?.0.as_name().as_bytes());
+            } else {
+                out.extend_from_slice(message.get(at..after).ok_or(WireError::Short)?);
+            }
+            at = after;
+        }
+        if at == end { Ok(()) } else { Err(WireError::Rdata) }
     }
 
     /// Where the record ends.
