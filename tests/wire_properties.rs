@@ -217,8 +217,11 @@ fn build(asked: &[u8], all: &[Entry]) -> Reply {
     reply
 }
 
-/// What a message says, in the model's terms; RDATA expanded.
-fn read(message: &[u8]) -> Vec<(Section, Vec<u8>, u16, u32, Vec<u8>)> {
+/// Section, owner, type, TTL and expanded RDATA.
+type Said = (Section, Vec<u8>, u16, u32, Vec<u8>);
+
+/// What a message says, in the model's terms.
+fn read(message: &[u8]) -> Vec<Said> {
     records(message)
         .expect("a header")
         .map(|record| {
@@ -231,14 +234,12 @@ fn read(message: &[u8]) -> Vec<(Section, Vec<u8>, u16, u32, Vec<u8>)> {
         .collect()
 }
 
-fn model(all: &[Entry]) -> Vec<(Section, Vec<u8>, u16, u32, Vec<u8>)> {
+fn model(all: &[Entry]) -> Vec<Said> {
     let one = |e: &Entry| (e.section, e.owner.clone(), e.data.rtype(), e.ttl, e.data.wire());
     all.iter().map(one).collect()
 }
 
-fn lower(
-    all: Vec<(Section, Vec<u8>, u16, u32, Vec<u8>)>,
-) -> Vec<(Section, Vec<u8>, u16, u32, Vec<u8>)> {
+fn lower(all: Vec<Said>) -> Vec<Said> {
     all.into_iter()
         .map(|(section, owner, rtype, ttl, rdata)| {
             (section, owner.to_ascii_lowercase(), rtype, ttl, rdata.to_ascii_lowercase())
@@ -253,7 +254,8 @@ proptest! {
         let mut message = Message::new(7, MessageType::Response, OpCode::Query);
         message.add_query(Query::query(theirs(&asked), RecordType::A));
         for entry in &all {
-            let record = TheirRecord::from_rdata(theirs(&entry.owner), entry.ttl, entry.data.theirs());
+            let (owner, data) = (theirs(&entry.owner), entry.data.theirs());
+            let record = TheirRecord::from_rdata(owner, entry.ttl, data);
             match entry.section {
                 Section::Answer => message.add_answer(record),
                 Section::Authority => message.add_authority(record),
@@ -275,7 +277,7 @@ proptest! {
         prop_assert_eq!(read(reply.bytes()), model(&all));
         let message = Message::from_vec(reply.bytes()).expect("hickory reads it");
         prop_assert!(message.queries[0].name().eq_case(&theirs(&asked)));
-        let got: Vec<_> = message.answers.iter().chain(&message.authorities).chain(&message.additionals).collect();
+        let got = [message.answers, message.authorities, message.additionals].concat();
         prop_assert_eq!(got.len(), all.len());
         for (record, entry) in got.iter().zip(&all) {
             prop_assert!(record.name.eq_case(&theirs(&entry.owner)));
@@ -317,7 +319,8 @@ proptest! {
         if let Some(next) = whole.records().nth(kept) {
             prop_assert!(next.expect("a record").end() > limit);
         }
-        let more = Entry { section: Section::Additional, owner: asked.clone(), ttl: 1, data: Data::Mx(1, asked.clone()) };
+        let (section, data) = (Section::Additional, Data::Mx(1, asked.clone()));
+        let more = Entry { section, owner: asked, ttl: 1, data };
         push(&mut reply, &more).expect("room");
         let mut expected = model(&all[..kept]);
         expected.extend(model(&[more]));
@@ -358,12 +361,23 @@ proptest! {
 
     /// Retaining is filtering, editing is mapping.
     #[test]
-    fn edits_do_as_the_model((asked, all) in messages(12), keep in vec(any::<bool>(), 12), to in any_name()) {
+    fn edits_do_as_the_model(
+        (asked, all) in messages(12),
+        keep in vec(any::<bool>(), 12),
+        to in any_name(),
+    ) {
         let mut scratch = buffer();
         let mut reply = build(&asked, &all);
         let mut index = 0;
-        reply.retain(&mut scratch, |_, _| { index += 1; keep[index - 1] }).expect("room");
-        let mut kept: Vec<_> = all.iter().zip(&keep).filter(|(_, k)| **k).map(|(e, _)| e.clone()).collect();
+        reply
+            .retain(&mut scratch, |_, _| {
+                index += 1;
+                keep[index - 1]
+            })
+            .expect("room");
+        let mut kept = all.clone();
+        let mut keep = keep.into_iter();
+        kept.retain(|_| keep.next() == Some(true));
         prop_assert_eq!(validate(reply.bytes()), Ok(()));
         prop_assert_eq!(read(reply.bytes()), model(&kept));
         reply.edit(&mut scratch, |draft| {
@@ -376,7 +390,10 @@ proptest! {
             entry.owner = to.clone();
             entry.ttl = 9;
             match &mut entry.data {
-                Data::Name(_, n) | Data::Mx(_, n) | Data::Srv(_, n) | Data::Naptr(_, _, n) => *n = to.clone(),
+                Data::Name(_, n)
+                | Data::Mx(_, n)
+                | Data::Srv(_, n)
+                | Data::Naptr(_, _, n) => *n = to.clone(),
                 Data::Soa(m, r, _) => (*m, *r) = (to.clone(), to.clone()),
                 _ => {}
             }
@@ -398,6 +415,17 @@ proptest! {
         prop_assert!(message.queries[0].name().eq_case(&theirs(&other)));
         prop_assert_eq!(message.queries[0].query_type(), RecordType::AAAA);
         prop_assert_eq!((reply.id(), reply.flags()), (from.id(), from.flags()));
+    }
+
+    /// What is appended stands after what was there, if its section allows.
+    #[test]
+    fn appending_is_concatenating((asked, all) in messages(8), at in any::<prop::sample::Index>()) {
+        let at = at.index(all.len() + 1);
+        let mut reply = build(&asked, &all[..at]);
+        let other = build(&[0], &all[at..]);
+        reply.append(other.bytes(), |_| true).expect("room");
+        let straight = build(&asked, &all);
+        prop_assert_eq!(reply.bytes(), straight.bytes());
     }
 
     /// Any order of any section comes out as asked for, other sections untouched.

@@ -17,7 +17,12 @@ pub type Rcode = u16;
 pub type Opcode = u8;
 
 macro_rules! numbers {
-    ($(#[$doc:meta])* $module:ident: $int:ty, $prefix:literal { $($name:ident = $value:literal $text:literal,)* $(; $also:item)* }) => {
+    (
+        $(#[$doc:meta])*
+        $module:ident: $int:ty, $prefix:literal {
+            $($name:ident = $value:literal $text:literal,)* $(; $also:item)*
+        }
+    ) => {
         $(#[$doc])*
         #[allow(missing_docs)] // the registry's own names say all
         pub mod $module {
