@@ -237,6 +237,9 @@ pub const ZONE_TAIL_BYTES_MAX: usize = 512;
 /// (RFC 9276 section 3.2); each costs a SHA-1 for each of three names of an answer.
 pub const NSEC3_ITERATIONS_MAX: u16 = 100;
 
+/// Authors that `chaos` may name.
+pub const CHAOS_AUTHORS_MAX: usize = 64;
+
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);

@@ -6,12 +6,15 @@
 
 use super::chain::level::Place;
 use crate::snapshot::Snapshot;
-use crate::wire::{Question, rtype};
+use crate::wire::{Question, rclass, rtype};
 
 /// Where the question is served on `listener`; `Place::NOWHERE` as the block if nowhere.
 pub fn place(snapshot: &Snapshot, listener: u32, question: Question<'_>) -> Place {
     const NOWHERE: Place = Place { block: Place::NOWHERE, zone: 0 };
     let Some(listener) = snapshot.listener(listener) else { return NOWHERE };
+    if question.rclass != rclass::IN && !listener.any_class {
+        return NOWHERE;
+    }
     let Some((zone, places)) = listener.zones.find(question.lower) else { return NOWHERE };
     let mut places = places;
     if question.rtype == rtype::DS && zone.len() == question.lower.len() {

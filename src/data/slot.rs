@@ -12,6 +12,7 @@ use super::chain::level::{Asked, OptExtra, Place, Reason, ReplyState, Source};
 use super::chain::step::Fetched;
 use super::chain::walk::{FrameAt, Walk};
 use super::clock::Nanos;
+use super::tally::Histogram;
 use crate::limits::{
     PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
 };
@@ -41,6 +42,8 @@ struct ParkedLevel {
 pub enum Kind {
     /// Its deadline.
     Sleep,
+    /// Something that may come before its deadline, at which it is given up without a reply.
+    Cancel,
     /// Something that may come before its deadline.
     Reply,
     /// Its client's taking one reply of many.
@@ -59,6 +62,8 @@ pub struct Slot {
     detached: bool,
     client: Client,
     arrived: Nanos,
+    cancel_at: Nanos,
+    timed: Option<Histogram>,
     depth: u8,
     asks: u16,
     fetches: u16,
@@ -159,6 +164,8 @@ impl Slots {
             detached: walk.detached,
             client: walk.client,
             arrived: walk.arrived,
+            cancel_at: walk.cancel_at,
+            timed: walk.timed,
             depth: walk.depth as u8,
             asks: walk.asks,
             fetches: walk.fetches,
@@ -205,6 +212,8 @@ impl Slots {
         walk.depth = slot.depth as usize;
         walk.asks = slot.asks;
         walk.fetches = slot.fetches;
+        walk.cancel_at = slot.cancel_at;
+        walk.timed = slot.timed;
         walk.detached = slot.detached;
         walk.fetched = fetched;
         walk.landed = landed;

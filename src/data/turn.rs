@@ -361,7 +361,9 @@ impl Turn {
     }
 
     fn park(&mut self, generation: usize, wait: Option<(Nanos, Fetch)>) -> Option<SlotId> {
+        let cancel_at = self.walk.cancel_at;
         let (due, kind) = match wait {
+            Some((due, _)) if cancel_at != 0 && cancel_at < due => (cancel_at, Kind::Cancel),
             Some((due, Fetch::Sleep(_))) => (due, Kind::Sleep),
             Some((due, Fetch::Join(..))) => (due, Kind::Reply),
             // Progress of the stream, not the query's age, is what bounds it.
@@ -401,10 +403,11 @@ impl Turn {
             match self.slots.kind(id) {
                 Some(Kind::Sleep) => self.wake(id, Fetched::Slept, None, outlet),
                 Some(Kind::Reply) => self.wake(id, Fetched::Late, None, outlet),
-                // Its client took nothing for too long: the stream ends here.
-                Some(Kind::Client) => {
-                    self.unpark(id, Fetched::Late, None);
-                    outlet.pass(&self.walk.client);
+                // `cancel`, or a client that took nothing for too long: it ends here.
+                Some(Kind::Cancel | Kind::Client) => {
+                    if self.unpark(id, Fetched::Late, None).is_some() && !self.walk.detached {
+                        outlet.pass(&self.walk.client);
+                    }
                 }
                 None => {}
             }
@@ -516,7 +519,8 @@ fn name_at<'m>(message: &'m [u8], question: &QuestionAt) -> Name<'m> {
 fn route_and_hint(current: &Generation, prepared: &mut Prepared, client: &Client) {
     let Some(at) = prepared.view.question else { return };
     let lower = prepared.lower.as_name();
-    let question = Question { name: lower, lower, rtype: at.rtype, rclass: at.rclass };
+    let (rtype, rclass) = (at.rtype, at.rclass);
+    let question = Question { name: lower, lower, rtype, rclass };
     prepared.place = route::place(&current.snapshot, client.listener, question);
     let Some(block) = current.snapshot.blocks.get(prepared.place.block as usize) else { return };
     for link in &block.hinting {

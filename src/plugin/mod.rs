@@ -12,13 +12,29 @@
 //! `serve` and `resume` never block, await, lock, allocate or log. What is to be told goes through
 //! [`Cx::tell`], what is to be waited for through [`Step::Fetch`].
 
+mod any;
+mod bind;
+mod bufsize;
+mod cancel;
+mod chaos;
+mod debug;
 mod errors;
+mod header;
 pub mod health;
+mod local;
 mod log;
+mod metadata;
+mod minimal;
+mod multisocket;
+mod nsid;
 pub mod prometheus;
 pub mod ready;
 pub mod registry;
+mod reload;
+mod root;
+mod shed;
 pub mod site;
+mod timeouts;
 mod whoami;
 
 use std::fmt;

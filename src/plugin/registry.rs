@@ -211,45 +211,45 @@ macro_rules! source {
 
 registry! {
     directives {
-        root;
-        metadata;
+        root = root::Root;
+        metadata = metadata::Metadata;
         geoip;
-        cancel;
+        cancel = cancel::Cancel;
         proxyproto;
         quic;
         grpc_server;
         https;
         https3;
-        timeouts;
-        multisocket;
-        reload;
-        nsid;
-        bufsize;
-        bind;
-        debug;
+        timeouts = timeouts::Timeouts;
+        multisocket = multisocket::Multisocket;
+        reload = reload::Reload;
+        nsid = nsid::Nsid;
+        bufsize = bufsize::Bufsize;
+        bind = bind::Bind;
+        debug = debug::Debug;
         trace;
         ready = ready::Ready;
         health = health::Health;
         pprof;
-        shed;
+        shed = shed::Shed;
         prometheus = prometheus::Prometheus;
         errors = errors::Errors;
         log = log::Log;
         dnstap;
-        local;
+        local = local::Local;
         dns64;
-        any;
-        chaos;
+        any = any::Any;
+        chaos = chaos::Chaos;
         loadbalance;
         tsig;
         rewrite;
         autopath;
         acl;
         cache;
-        header;
+        header = header::Header;
         dnssec;
         tls;
-        minimal;
+        minimal = minimal::Minimal;
         template;
         transfer;
         hosts;
@@ -274,6 +274,14 @@ registry! {
     }
     links {
         Counting(super::prometheus::Counting) "prometheus";
+        Cancel(super::cancel::Cancel) "cancel";
+        Nsid(super::nsid::Nsid) "nsid";
+        Bufsize(super::bufsize::Bufsize) "bufsize";
+        LocalNames(super::local::Link) "local";
+        Any(super::any::Any) "any";
+        Chaos(super::chaos::Chaos) "chaos";
+        Header(super::header::Header) "header";
+        Minimal(super::minimal::Minimal) "minimal";
         Errors(super::errors::Link) "errors";
         Log(super::log::Link) "log";
         Whoami(super::whoami::Whoami) "whoami";

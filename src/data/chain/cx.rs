@@ -397,6 +397,11 @@ impl<'w> Cx<'w> {
         true
     }
 
+    /// Gives the query up, without a reply, when it still waits so long after it arrived.
+    pub fn cancel_after(&mut self, nanos: Nanos) {
+        self.walk.cancel_at = self.walk.arrived.saturating_add(nanos);
+    }
+
     /// Has the time that the whole query takes observed once its reply is sent.
     pub fn time(&mut self, histogram: Histogram) {
         self.walk.timed = Some(histogram);

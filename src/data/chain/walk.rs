@@ -58,6 +58,8 @@ pub struct Walk {
     pub(in crate::data) landed: Option<Arc<[u8]>>,
     pub(in crate::data) asks: u16,
     pub(in crate::data) fetches: u16,
+    /// When the walk is given up without a reply; 0: never.
+    pub(in crate::data) cancel_at: Nanos,
     /// Where the time that the whole query took is observed, once its reply is sent.
     pub(in crate::data) timed: Option<Histogram>,
     /// Whether the walk has no client.
@@ -98,6 +100,7 @@ impl Walk {
             landed: None,
             asks: 0,
             fetches: 0,
+            cancel_at: 0,
             timed: None,
             detached: false,
             over: false,
@@ -117,6 +120,7 @@ impl Walk {
         self.landed = None;
         self.asks = 0;
         self.fetches = 0;
+        self.cancel_at = 0;
         self.timed = None;
         self.detached = false;
         self.over = false;

@@ -1,0 +1,116 @@
+//! # timeouts
+//!
+//! Sets how long a connection may be quiet, and how much it may ask.
+//!
+//! ## Syntax
+//!
+//! ```corefile
+//! timeouts {
+//!     read DURATION
+//!     write DURATION
+//!     idle DURATION
+//!     maxtcpqueries N
+//! }
+//! ```
+//!
+//! Times are from 1s to 24h; a bare number is seconds. At least one option must be given.
+//!
+//! * `read` (default 3s): for the first query of a connection, and for the rest of one that has begun.
+//! * `write` (default 5s): for a reply to be taken by the client.
+//! * `idle` (default 10s): between queries. It is what a client that asks for it is told (RFC 7828).
+//! * `maxtcpqueries`: queries on one connection; -1, the default, is no bound.
+//!
+//! Datagrams are not touched. Of blocks that share an address the first one decides.
+//!
+//! ## Examples
+//!
+//! ```corefile
+//! . {
+//!     timeouts {
+//!         idle 30s
+//!         maxtcpqueries 1000
+//!     }
+//!     whoami
+//! }
+//! ```
+
+use std::time::Duration;
+
+use super::{Compiled, CorefileError, Directive, Facts, Lines, SetupError, Site};
+use crate::control::corefile::{OptionLine, format_duration};
+use crate::snapshot::Timeouts as Values;
+
+const OPTIONS: &[&str] = &["read", "write", "idle", "maxtcpqueries"];
+
+/// The directive.
+pub struct Timeouts {
+    values: Values,
+}
+
+impl Directive for Timeouts {
+    const NAME: &'static str = "timeouts";
+
+    fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
+        let mut values = Values::default();
+        for stanza in lines.stanzas() {
+            lines.no_args(*stanza)?;
+            if stanza.options.is_empty() {
+                let words = "timeouts block with no timeouts specified";
+                return Err(lines.parse_err(&stanza.name, words));
+            }
+            for option in &stanza.options {
+                set(lines, option, &mut values)?;
+            }
+        }
+        Ok(Self { values })
+    }
+
+    fn facts(&self, facts: &mut Facts) {
+        facts.timeouts = self.values;
+    }
+
+    fn compile(self, _site: &mut Site<'_>) -> Result<Compiled, SetupError> {
+        Ok(Compiled::nothing())
+    }
+}
+
+fn set(lines: &Lines<'_>, option: &OptionLine, values: &mut Values) -> Result<(), CorefileError> {
+    let arg = lines.one_arg(option)?;
+    let text = &arg.text;
+    if option.name.text == "maxtcpqueries" {
+        values.queries = match text.parse::<i64>() {
+            Ok(-1) => 0,
+            Ok(count @ 1..) => u32::try_from(count).unwrap_or(u32::MAX),
+            Ok(count) => {
+                let words = format!(
+                    "maxtcpqueries provided '{count}' needs to be -1 (unlimited) or a positive integer"
+                );
+                return Err(lines.parse_err(arg, words));
+            }
+            Err(_) => {
+                let words = format!("invalid value for maxtcpqueries '{text}': invalid syntax");
+                return Err(lines.parse_err(arg, words));
+            }
+        };
+        return Ok(());
+    }
+    let time = lines
+        .seconds_or_duration(arg)
+        .map_err(|_| lines.parse_err(arg, format!("failed to parse duration '{text}'")))?;
+    if time < Duration::from_secs(1) || time > Duration::from_secs(24 * 3600) {
+        let shown = format_duration(time);
+        let words = format!("timeout provided '{shown}' needs to be between 1 second and 24 hours");
+        return Err(lines.parse_err(arg, words));
+    }
+    let place = match option.name.text.as_str() {
+        "read" => &mut values.read,
+        "write" => &mut values.write,
+        "idle" => &mut values.idle,
+        other => {
+            let error = lines.parse_err(&option.name, format!("unknown option: '{other}'"));
+            return Err(error.suggesting(other, OPTIONS));
+        }
+    };
+    *place = time.as_nanos() as u64;
+    Ok(())
+}
