@@ -73,6 +73,11 @@ impl Files {
             return Ok(tokens.clone());
         }
         let could_not = |why: &str| format!("Could not import {}: {why}", path.display());
+        // Opening a pipe would wait for its writer, and a device may never end.
+        let kind = path.metadata().map_err(|e| could_not(&reason(&e)))?;
+        if !kind.is_dir() && !kind.is_file() {
+            return Err(could_not("not a regular file"));
+        }
         let left = COREFILE_BYTES_MAX.saturating_sub(self.bytes);
         let bytes = read(path, left).map_err(|why| could_not(&why))?;
         let tokens: Rc<[Token]> = self.lex(&path.to_string_lossy(), &bytes).into();
@@ -87,7 +92,7 @@ pub(super) struct Imported {
     pub(super) nothing_matched: bool,
 }
 
-/// A regular file of at most `bytes_max` octets, whole.
+/// A file, or what a pipe gives, of at most `bytes_max` octets, whole.
 pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let file = std::fs::File::open(path).map_err(|e| reason(&e))?;
     let metadata = file.metadata().map_err(|e| reason(&e))?;

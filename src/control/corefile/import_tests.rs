@@ -82,6 +82,7 @@ fn patterns_that_cannot_be_imported() {
         ("[a]", "Glob pattern may only contain one wildcard (*), but has others: [a]"),
         ("[a", "Failed to use import pattern [a: syntax error in pattern"),
         ("d", "Could not import d: is a directory"),
+        ("/dev/zero", "Could not import /dev/zero: not a regular file"),
         ("d*", "Could not import d: is a directory"),
     ] {
         let text = format!(". {{\n import {pattern}\n}}\n");

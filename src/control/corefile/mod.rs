@@ -26,6 +26,7 @@ mod tests;
 mod tree;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use duration::{format_duration, parse_duration};
 pub use error::{CorefileError, Place, Shape, Sources, closest};
@@ -37,6 +38,11 @@ pub use tree::{OptionLine, Stanza};
 use crate::limits::COREFILE_BYTES_MAX;
 use crate::wire::NameBuf;
 use parse::RawBlock;
+
+/// All tokens of a file, whatever it holds; environment variables are not replaced.
+pub fn lex(bytes: &[u8], file: &Arc<str>) -> Vec<Token> {
+    lexer::lex(&lexer::decode(bytes), file).tokens
+}
 
 /// A directive that is refused or not: the names of all, and of those that are built in.
 #[derive(Clone, Copy, Debug)]
