@@ -273,7 +273,9 @@ mod tests {
     proptest! {
         /// Whatever happens, each query is answered, cancelled, lost or waits.
         #[test]
-        fn every_query_is_accounted_for(steps in prop::collection::vec((0..5u8, 0..40u64), 1..400)) {
+        fn every_query_is_accounted_for(
+            steps in prop::collection::vec((0..5u8, 0..40u64), 1..400),
+        ) {
             let mut table = Outstanding::new(8, 100);
             let (mut now, mut asked, mut ended, mut open) = (0, 0u64, 0u64, Vec::new());
             for (step, value) in steps {

@@ -184,7 +184,8 @@ impl fmt::Display for Report {
         if let Some(LatencySummary { p50, p90, p99, p999, max, .. }) = self.latency_us {
             writeln!(
                 f,
-                "latency  p50 {p50:.1} µs, p90 {p90:.1}, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}"
+                "latency  p50 {p50:.1} µs, p90 {p90:.1}, p99 {p99:.1}, \
+                 p99.9 {p999:.1}, max {max:.1}"
             )?;
         }
         let Client { busy, cpu_seconds, bound } = self.client;

@@ -13,15 +13,12 @@ pub fn of(plugin: &str) -> Option<String> {
     Some(lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect())
 }
 
-/// The list of `-plugins`: server types, then plugins by name.
+/// The list of `-plugins`: the names of what is built in, sorted.
 pub fn list() -> String {
     let mut names: Vec<&str> =
         NAMES.iter().copied().filter(|name| Parsed::is_built(name)).collect();
     names.sort_unstable();
-    let plugins: String = names.iter().map(|name| format!("  dns.{name}\n")).collect();
-    format!(
-        "Server types:\n  dns\n\nCaddyfile loaders:\n  flag\n  default\n\nOther plugins:\n{plugins}"
-    )
+    names.iter().map(|name| format!("{name}\n")).collect()
 }
 
 /// Prints a manual, or the list of those there are.

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 static VERSION_INFO: Family = Family {
     name: "coredns_reload_version_info",
-    help: "A metric with a constant '1' value labeled by hash, and value which type of hash generated.",
+    help: "A metric with a constant '1' value labeled by hash, \
+           and value which type of hash generated.",
     kind: Kind::Gauge,
     labels: &["hash", "value"],
 };

@@ -35,7 +35,7 @@ counters! {
     /// Messages received.
     queries: "corelane_queries_total", "Messages received from clients.";
     /// Messages that the gate refused.
-    refused: "corelane_gate_refused_total", "Messages that are no query and got an error or silence.";
+    refused: "corelane_gate_refused_total", "Messages that are no query: an error or silence.";
     /// Queries that no block serves.
     dropped: "corelane_unserved_total", "Queries for names that no server block serves.";
     /// Queries that had to wait.
@@ -45,7 +45,7 @@ counters! {
     /// Queries of listeners with `shed` that were dropped under overload.
     shed: "corelane_shed_total", "Queries dropped under overload.";
     /// Walks that passed a bound.
-    over: "corelane_walk_bounds_total", "Queries that passed a bound of questions, waits or frames.";
+    over: "corelane_walk_bounds_total", "Queries past a bound of questions, waits or frames.";
     /// Events dropped because their ring was full.
     events_dropped: "corelane_events_dropped_total", "Events for logs that found their ring full.";
     /// Batches received.

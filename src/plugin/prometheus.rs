@@ -100,7 +100,7 @@ impl Directive for Prometheus {
 
     fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
         let handlers: Vec<&'static str> =
-            site.directives.iter().copied().filter(|name| is_handler(name)).collect();
+            site.directives.iter().copied().filter(|name| is_named(name)).collect();
         let here = handlers.iter().position(|name| *name == Self::NAME);
         let below = here.and_then(|here| handlers.get(here + 1)).copied().unwrap_or("");
         let tally = site.tally;
@@ -132,7 +132,7 @@ impl Directive for Prometheus {
 }
 
 /// Whether CoreDNS has the directive's plugin in the chain, where it is named and counted.
-fn is_handler(directive: &str) -> bool {
+fn is_named(directive: &str) -> bool {
     const NOT: [&str; 19] = [
         "root",
         "proxyproto",

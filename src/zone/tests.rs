@@ -181,7 +181,8 @@ cut NS ns.cut\nns.cut A 192.0.2.3\n",
     check(&zone, "out.example.org. A", &format!("NoError aa chase www.example.com.\n{out}"));
     let gone = "an gone.example.org. 300 CNAME nothere.example.org.";
     check(&zone, "gone.example.org. A", &format!("NoError aa chase nothere.example.org.\n{gone}"));
-    let looped = "an l1.example.org. 300 CNAME l2.example.org.\nan l2.example.org. 300 CNAME l1.example.org.";
+    let looped = "an l1.example.org. 300 CNAME l2.example.org.\n\
+                  an l2.example.org. 300 CNAME l1.example.org.";
     check(&zone, "l1.example.org. A", &format!("NoError aa Answer\n{looped}\n{NS}"));
     let own = "an self.example.org. 300 CNAME self.example.org.";
     check(&zone, "self.example.org. A", &format!("NoError aa Answer\n{own}\n{NS}"));
@@ -297,7 +298,8 @@ fn any_is_one_record_set() {
 fn sets_are_sets() {
     let zone = example(
         "two A 192.0.2.2\ntwo A 192.0.2.2\nttl 600 A 192.0.2.3\nttl 300 A 192.0.2.4
-both CNAME two\nboth A 192.0.2.5\nboth CNAME ttl\nwww.example.com. A 192.0.2.9\nx.y SOA a. b. 1 1 1 1 1\n",
+both CNAME two\nboth A 192.0.2.5\nboth CNAME ttl\nwww.example.com. A 192.0.2.9\n\
+x.y SOA a. b. 1 1 1 1 1\n",
     );
     assert_eq!(ask_message(&zone, "two.example.org. A").1.answers.len(), 1);
     let ttls = ask_message(&zone, "ttl.example.org. A").1.answers;

@@ -40,7 +40,10 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     misses: Option<PathBuf>,
     /// Share of queries that come from --misses.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = within::<f64>(0.0, 1.0))]
+    #[arg(
+        long, value_name = "SHARE", default_value_t = 0.2,
+        value_parser = within::<f64>(0.0, 1.0)
+    )]
     miss_share: f64,
     /// The rcode that answers must have; those to --misses then NXDOMAIN. Not given: any.
     #[arg(long, value_name = "RCODE", value_parser = parse_rcode)]
@@ -58,7 +61,10 @@ struct Options {
     #[arg(long, value_name = "OBJECTIVE")]
     slo: Option<Objective>,
     /// --slo: the first rate that is tried.
-    #[arg(long, value_name = "QPS", default_value_t = 1000.0, value_parser = within::<f64>(1.0, 1e7))]
+    #[arg(
+        long, value_name = "QPS", default_value_t = 1000.0,
+        value_parser = within::<f64>(1.0, 1e7)
+    )]
     slo_from: f64,
     /// How long to send; --slo: at each rate. At most 120.
     #[arg(long, default_value_t = 5.0, value_parser = within::<f64>(0.01, 120.0))]
