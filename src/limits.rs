@@ -4,6 +4,10 @@
 
 /// Octets of a domain name in wire form, the root label included (RFC 1035 section 2.3.4).
 pub const NAME_BYTES_MAX: usize = 255;
+/// Octets of a name in presentation form: at most four for each octet (`\DDD`), and a dot.
+pub const NAME_TEXT_BYTES_MAX: usize = 4 * NAME_BYTES_MAX;
+/// Octets of an IP address as text: an IPv6 address with an IPv4 part.
+pub const ADDRESS_TEXT_BYTES_MAX: usize = 45;
 /// Octets of one label (RFC 1035 section 2.3.4).
 pub const LABEL_BYTES_MAX: usize = 63;
 /// Labels of a name, the root left out: 127 labels of one octet fill 255 octets.
@@ -73,6 +77,8 @@ pub const TEMPLATE_ARGUMENTS_MAX: usize = 32;
 pub const TEMPLATE_STEPS_MAX: u32 = 10_000;
 /// Octets that one execution of a template may compose on the way (`printf`, methods).
 pub const TEMPLATE_SCRATCH_BYTES: usize = 2_048;
+/// Octets of one record's text in the plugin *template*: a TXT record of a few kilobytes.
+pub const TEMPLATE_RECORD_BYTES_MAX: usize = 8_192;
 
 // Regular expressions.
 

@@ -115,6 +115,13 @@ impl Template {
         execute::execute(&self.nodes, data, &mut scratch, out)
     }
 
+    /// The strings that stand in the template, in its order; those that are UTF-8.
+    pub fn strings(&self) -> Vec<&str> {
+        let mut strings = Vec::new();
+        tree::strings(&self.nodes, &mut strings);
+        strings
+    }
+
     /// The sentence for an error of this template, as Go says it: `template: answer:1:3: executing
     /// "answer" at <.Grup>: can't evaluate field Grup in type …`. Allocates: not for the query path.
     pub fn describe(&self, error: &ExecError) -> String {

@@ -286,6 +286,14 @@ fn refuses_what_it_has_not_by_name() {
 }
 
 #[test]
+fn strings_are_found_wherever_they_stand() {
+    let text = r#"x{{ .Meta "a" }}{{ if (print "b" (print `c`)).x }}{{ "d" | .Meta }}{{ else }}
+        {{ range $i, $x := .Match }}{{ $y := "e" }}{{ end }}{{ end }}"#;
+    let template = Template::parse("t", text).expect("a template");
+    assert_eq!(template.strings(), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
 fn output_ends_where_its_buffer_ends() {
     assert_eq!(execute("12345", 5), Ok("12345".into()));
     assert!(execute("123456", 5).is_err_and(|error| error.ends_with("output is too long")));

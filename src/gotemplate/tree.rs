@@ -92,6 +92,37 @@ pub(super) enum Number {
     TooBig,
 }
 
+/// Collects the string literals in `nodes`.
+pub(super) fn strings<'t>(nodes: &'t [Node], out: &mut Vec<&'t str>) {
+    for node in nodes {
+        match node {
+            Node::Action(pipe) => pipe.strings(out),
+            Node::If(control) | Node::With(control) | Node::Range(control) => {
+                control.pipe.strings(out);
+                strings(&control.body, out);
+                strings(control.otherwise.as_deref().unwrap_or_default(), out);
+            }
+            Node::Text(_) | Node::Break | Node::Continue => {}
+        }
+    }
+}
+
+impl Pipe {
+    fn strings<'t>(&'t self, out: &mut Vec<&'t str>) {
+        for word in self.commands.iter().flat_map(|command| &command.words) {
+            let mut term = &word.term;
+            while let Term::Chain(inner, _) = term {
+                term = &inner.term;
+            }
+            match term {
+                Term::Text { text, .. } => out.extend(std::str::from_utf8(text)),
+                Term::Pipe(pipe) => pipe.strings(out),
+                _ => {}
+            }
+        }
+    }
+}
+
 pub(super) struct Shown<'t>(pub(super) &'t [Node]);
 
 impl fmt::Display for Shown<'_> {

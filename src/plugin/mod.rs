@@ -35,6 +35,7 @@ mod root;
 mod shed;
 pub mod site;
 mod timeouts;
+mod template;
 mod whoami;
 
 use std::fmt;

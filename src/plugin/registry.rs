@@ -251,6 +251,8 @@ registry! {
         tls;
         minimal = minimal::Minimal;
         template;
+        minimal;
+        template = template::Template;
         transfer;
         hosts;
         route53;
@@ -284,6 +286,7 @@ registry! {
         Minimal(super::minimal::Minimal) "minimal";
         Errors(super::errors::Link) "errors";
         Log(super::log::Link) "log";
+        Templates(super::template::Templates) "template";
         Whoami(super::whoami::Whoami) "whoami";
     }
 }

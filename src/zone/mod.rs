@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - [`scan`] reads zone files (RFC 1035 section 5) with every record type that has a text form.
+//! - [`record()`] reads one record that stands by itself (a template's).
 //! - [`ZoneBuilder`] takes records in any order and renders every record set once.
 //! - [`Zone`] is immutable; [`Zone::answer`] writes straight into a reply: no allocation, no lock.
 //!
@@ -21,6 +22,7 @@ mod index;
 mod lex;
 mod rare;
 mod rdata;
+mod record;
 mod scan;
 mod tail;
 mod zone;
@@ -31,5 +33,6 @@ mod tests;
 pub use answer::{Chased, Outcome};
 pub use build::ZoneBuilder;
 pub use lex::Fault;
+pub use record::{RecordHead, record};
 pub use scan::{Entry, ScanError, Sink, scan, scan_file};
 pub use zone::{AxfrCursor, Soa, Zone, ZoneError};

@@ -186,11 +186,19 @@ pub(super) fn parse_type(text: &[u8]) -> Option<u16> {
     known.map(|l| l.rtype).or_else(|| rtype::parse(std::str::from_utf8(text).ok()?))
 }
 
+/// What becomes of the case of names that CoreDNS makes lower case when it loads a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Case {
+    Kept,
+    Lower,
+}
+
 /// Reads the RDATA of a record of type `rtype` up to the end of its entry, and appends it to `out`.
 pub(super) fn parse(
     lexer: &mut Lexer<'_>,
     rtype: u16,
     origin: &[u8],
+    case: Case,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     let generic = {
@@ -199,7 +207,7 @@ pub(super) fn parse(
     };
     match layout(rtype) {
         Some(layout) if !generic => {
-            let mut read = Fields { lexer, origin, out, mnemonic: layout.mnemonic };
+            let mut read = Fields { lexer, origin, case, out, mnemonic: layout.mnemonic };
             for &(what, field) in layout.fields {
                 read.field(what, field)?;
             }
@@ -217,7 +225,7 @@ fn parse_generic(lexer: &mut Lexer<'_>, rtype: u16, out: &mut Vec<u8>) -> Result
     }
     let length = lexer.word("bad RFC3597 Rdata")?;
     let start = out.len();
-    let mut read = Fields { lexer, origin: &[], out, mnemonic: "RFC3597" };
+    let mut read = Fields { lexer, origin: &[], case: Case::Kept, out, mnemonic: "RFC3597" };
     read.field("Rdata", Hex)?;
     let octets = &out[start..];
     if number(length.text, u32::from(u16::MAX)) != Some(octets.len() as u32) {
@@ -354,6 +362,7 @@ pub(super) fn digits(text: &[u8], bits: u32, out: &mut Vec<u8>) -> Option<()> {
 pub(super) struct Fields<'l, 'a, 'o> {
     pub lexer: &'l mut Lexer<'a>,
     pub origin: &'o [u8],
+    pub case: Case,
     pub out: &'o mut Vec<u8>,
     pub mnemonic: &'static str,
 }
@@ -412,7 +421,7 @@ impl<'a> Fields<'_, 'a, '_> {
             Algorithm => out.push(coded(text, ALGORITHMS, 255)? as u8),
             CertType => out.extend_from_slice(&coded(text, CERT_TYPES, 65_535)?.to_be_bytes()),
             Name => name(text, self.origin, false, out)?,
-            LowerName => name(text, self.origin, true, out)?,
+            LowerName => name(text, self.origin, self.case == Case::Lower, out)?,
             Str | StrOrEmpty => {
                 let at = out.len();
                 out.push(0);

@@ -7,7 +7,7 @@
 
 use super::generate::Template;
 use super::lex::{Fault, Lexer, Token, Word};
-use super::rdata;
+use super::rdata::{self, Case};
 use crate::limits::ZONE_INCLUDE_DEPTH_MAX;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -210,11 +210,11 @@ impl Scanner<'_, '_> {
         Ok(Ok(()))
     }
 
-    fn record(
+    fn record<'a>(
         &mut self,
-        first: Word<'_>,
+        first: Word<'a>,
         blank: bool,
-        lexer: &mut Lexer<'_>,
+        lexer: &mut Lexer<'a>,
         scope: &mut Scope,
     ) -> Result<(), Fault> {
         let mut word = first;
@@ -227,19 +227,7 @@ impl Scanner<'_, '_> {
             self.owner.extend_from_slice(&scope.origin);
         }
         let place = word;
-        let (mut ttl, mut class) = (None, None);
-        let rtype = loop {
-            if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
-                ttl = Some(rdata::ttl(word.text).ok_or_else(|| Fault::new("not a TTL", &word))?);
-            } else if let (None, Some(found)) = (class, parse_class(word.text)) {
-                class = Some(found);
-            } else if let Some(rtype) = rdata::parse_type(word.text) {
-                break rtype;
-            } else {
-                return Err(Fault::new(expected(ttl.is_some(), class.is_some()), &word));
-            }
-            word = lexer.word("unexpected newline")?;
-        };
+        let (ttl, class, rtype) = head(word, lexer)?;
         if let Some(stated) = ttl.filter(|_| !scope.ttl_is_fixed) {
             scope.ttl = Some(stated);
         }
@@ -248,7 +236,7 @@ impl Scanner<'_, '_> {
             return Err(Fault::new("missing TTL with no previous value", &word));
         }
         self.rdata.clear();
-        rdata::parse(lexer, rtype, &scope.origin, &mut self.rdata)?;
+        rdata::parse(lexer, rtype, &scope.origin, Case::Lower, &mut self.rdata)?;
         if self.rdata.len() > usize::from(u16::MAX) {
             return Err(Fault::new("rdata is longer than 65535 octets", &word));
         }
@@ -258,6 +246,27 @@ impl Scanner<'_, '_> {
         let ttl = ttl.unwrap_or(0);
         let entry = Entry { owner: &self.owner, rtype, ttl, rdata: &self.rdata };
         (self.sink)(&entry).map_err(|what| Fault::new(what, &place))
+    }
+}
+
+/// Reads what stands between owner and RDATA, whose first word is `word`: TTL and class in any order,
+/// both perhaps missing, and the type.
+pub(super) fn head<'a>(
+    mut word: Word<'a>,
+    lexer: &mut Lexer<'a>,
+) -> Result<(Option<u32>, Option<u16>, u16), Fault> {
+    let (mut ttl, mut class) = (None, None);
+    loop {
+        if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
+            ttl = Some(rdata::ttl(word.text).ok_or_else(|| Fault::new("not a TTL", &word))?);
+        } else if let (None, Some(found)) = (class, parse_class(word.text)) {
+            class = Some(found);
+        } else if let Some(rtype) = rdata::parse_type(word.text) {
+            return Ok((ttl, class, rtype));
+        } else {
+            return Err(Fault::new(expected(ttl.is_some(), class.is_some()), &word));
+        }
+        word = lexer.word("unexpected newline")?;
     }
 }
 
