@@ -111,3 +111,49 @@ impl Route for Alive {
         Response::text(200, "OK")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_block;
+    use super::*;
+
+    fn parse(block: &str) -> Result<(String, Duration), String> {
+        parse_block::<Health>(block).map(|health| (health.address, health.lameduck))
+    }
+
+    #[test]
+    fn reads_address_and_lameduck() {
+        assert_eq!(parse("health"), Ok((":8080".into(), Duration::ZERO)));
+        let lameduck = "health [::1]:1 {\nlameduck 1.5s\n}";
+        assert_eq!(parse(lameduck), Ok(("[::1]:1".into(), Duration::from_millis(1500))));
+        assert_eq!(parse("health :1\nhealth :2"), Ok((":2".into(), Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_lameduck_of_nothing_is_none() {
+        let lameduck = |block| {
+            let mut facts = Facts::default();
+            parse_block::<Health>(block).expect(block).facts(&mut facts);
+            facts.lameduck
+        };
+        assert_eq!(lameduck("health"), None);
+        assert_eq!(lameduck("health {\nlameduck 0s\n}"), None);
+        assert_eq!(lameduck("health {\nlameduck 1s\n}"), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn refuses_in_coredns_s_words() {
+        let duration = "unable to parse lameduck duration value: 'a' : time: invalid duration";
+        for (block, words) in [
+            ("health bla", "address bla: missing port in address"),
+            ("health a:b:c", "address a:b:c: too many colons in address"),
+            ("health a:1 b", "Wrong argument count or unexpected line ending after 'b'"),
+            ("health {\nlameduck a\n}", duration),
+            ("health {\nlameduck\n}", "Wrong argument count"),
+            ("health {\nlamedudk 4\n}", "unknown property 'lamedudk'"),
+        ] {
+            let error = parse(block).expect_err(block);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -121,3 +121,15 @@ pub trait Directive: Sized {
     /// What could not be set up.
     fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError>;
 }
+
+/// What directive `D` reads from the lines of a block, or the error as the operator sees it.
+#[cfg(test)]
+fn parse_block<D: Directive>(block: &str) -> Result<D, String> {
+    use crate::control::corefile::{Directives, Input, load};
+
+    let text = format!("example.org {{\n{block}\n}}\n").into();
+    let input = Input::Text { name: "Corefile".into(), text };
+    let names = Directives { known: registry::NAMES, built: registry::NAMES };
+    let corefile = load(input, names, &|_| None, 53).expect("a Corefile");
+    D::parse(&Lines::new(&corefile.blocks[0], D::NAME, None)).map_err(|error| error.to_string())
+}

@@ -235,3 +235,59 @@ fn asked_bytes(cx: &Cx<'_>) -> u16 {
     let opt = if cx.asked().edns { 11 } else { 0 };
     12 + cx.question().name.as_bytes().len() as u16 + 4 + opt
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_block;
+    use super::super::registry::NAMES;
+    use super::*;
+
+    fn parse(block: &str) -> Result<String, String> {
+        parse_block::<Prometheus>(block).map(|prometheus| prometheus.address)
+    }
+
+    #[test]
+    fn reads_the_address() {
+        assert_eq!(parse("prometheus"), Ok("localhost:9153".into()));
+        assert_eq!(parse("prometheus :1 {\nruntime_metrics\n}"), Ok(":1".into()));
+    }
+
+    #[test]
+    fn refuses_in_coredns_s_words() {
+        for (block, words) in [
+            ("prometheus bla", "address bla: missing port in address"),
+            ("prometheus a:1 b", "Wrong argument count or unexpected line ending after 'b'"),
+            ("prometheus\nprometheus", "this plugin can only be used once per Server Block"),
+            ("prometheus {\nfoo\n}", "unknown option: foo"),
+            ("prometheus {\nruntime_metrics x\n}", "Wrong argument count"),
+            ("prometheus {\ntls\n}", "Wrong argument count"),
+            ("prometheus {\ntls file.yml\n}", "tls is not supported"),
+        ] {
+            let error = parse(block).expect_err(block);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn chains_hold_what_coredns_has_in_them() {
+        let named = |name: &&str| ["errors", "bufsize", "view", "loop"].contains(name);
+        assert!(NAMES.iter().filter(|name| named(name)).all(|name| is_named(name)));
+        let outside = NAMES.iter().filter(|name| !is_named(name)).count();
+        // The parser's own two words are no directives here.
+        assert_eq!(outside, 17);
+    }
+
+    #[test]
+    fn the_page_has_counters_and_process_in_the_format_asked_for() {
+        let route = Metrics(Tally::new(1));
+        let text = route.answer(&Request::default());
+        assert_eq!(text.content_type, Format::Text004.content_type());
+        assert!(text.body.contains("\n# TYPE coredns_panics_total counter\n"));
+        assert!(text.body.contains("\n# TYPE process_open_fds gauge\n"));
+        let accept = "application/openmetrics-text; version=1.0.0";
+        let open = route.answer(&Request { accept, ..Request::default() });
+        assert_eq!(open.content_type, Format::OpenMetrics1.content_type());
+        assert!(open.body.contains("\n# TYPE coredns_panics counter\n"));
+        assert!(open.body.ends_with("\n# EOF\n"));
+    }
+}

@@ -103,3 +103,37 @@ impl Route for Answers {
         Response::text(503, waiting)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_block;
+    use super::*;
+
+    fn parse(block: &str) -> Result<(String, bool), String> {
+        parse_block::<Ready>(block).map(|ready| (ready.address, ready.continuously))
+    }
+
+    #[test]
+    fn reads_address_and_monitor() {
+        assert_eq!(parse("ready"), Ok((":8181".into(), false)));
+        assert_eq!(parse("ready localhost:1"), Ok(("localhost:1".into(), false)));
+        let continuously = "ready {\nmonitor continuously\n}";
+        assert_eq!(parse(continuously), Ok((":8181".into(), true)));
+        assert_eq!(parse("ready {\nmonitor until-ready\n}"), Ok((":8181".into(), false)));
+    }
+
+    #[test]
+    fn refuses_in_coredns_s_words() {
+        for (block, words) in [
+            ("ready bla", "address bla: missing port in address"),
+            ("ready a:1 b", "Wrong argument count or unexpected line ending after 'b'"),
+            ("ready\nready", "this plugin can only be used once per Server Block"),
+            ("ready {\nmonitor x\n}", "monitor type 'x' not supported"),
+            ("ready {\nmonitor\n}", "Wrong argument count"),
+            ("ready {\nwatch\n}", "unknown property 'watch'"),
+        ] {
+            let error = parse(block).expect_err(block);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
