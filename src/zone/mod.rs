@@ -28,6 +28,8 @@ mod tail;
 mod zone;
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;
 
 pub use answer::{Chased, Outcome};
