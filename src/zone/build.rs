@@ -13,7 +13,7 @@ use super::rdata;
 use super::zone::{Zone, ZoneError};
 use crate::limits::ZONE_RECORDS_MAX;
 use crate::wire::NameBuf;
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt};
 
 const NONE: u32 = u32::MAX;
 /// Octets before the RDATA of a record in the log: owner, type, TTL, length.

@@ -25,6 +25,7 @@ mod rdata;
 mod record;
 mod scan;
 mod tail;
+#[allow(clippy::module_inception)] // the zone itself, in the module of zones
 mod zone;
 
 #[cfg(test)]

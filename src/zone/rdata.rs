@@ -60,6 +60,7 @@ pub(super) enum Field {
     Own(rare::Notation),
 }
 
+#[derive(Debug)]
 pub(super) struct Layout {
     pub rtype: u16,
     pub mnemonic: &'static str,

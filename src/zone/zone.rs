@@ -58,8 +58,8 @@ pub enum ZoneError {
     Parse {
         /// The file that was to be loaded; the fault may be in one that it includes.
         path: PathBuf,
-        /// The zone.
-        origin: NameBuf,
+        /// The zone, in presentation form.
+        origin: String,
         /// What was wrong, and where.
         error: Box<ScanError>,
     },
@@ -72,8 +72,8 @@ pub enum ZoneError {
     NoSoaIn {
         /// The file.
         path: PathBuf,
-        /// The zone.
-        origin: NameBuf,
+        /// The zone, in presentation form.
+        origin: String,
         /// Whether there was one somewhere else.
         elsewhere: bool,
     },
@@ -127,14 +127,14 @@ impl Zone {
             Ok(()) => {}
             Err(ScanError::Fault(_, fault)) if fault.what == UNCHANGED => return Ok(None),
             Err(error) => {
-                let (path, origin) = (path.to_owned(), *origin);
+                let (path, origin) = (path.to_owned(), origin.to_string());
                 return Err(ZoneError::Parse { path, origin, error: Box::new(error) });
             }
         }
         drop(text);
         builder.finish().map(Some).map_err(|error| match error {
             ZoneError::NoSoa { elsewhere } => {
-                ZoneError::NoSoaIn { path: path.to_owned(), origin: *origin, elsewhere }
+                ZoneError::NoSoaIn { path: path.to_owned(), origin: origin.to_string(), elsewhere }
             }
             other => other,
         })
@@ -238,7 +238,7 @@ impl Zone {
 
     pub(super) fn name_of(&self, node: &Node<'_>) -> NameBuf {
         // Prefix and apex were one name when the zone was made.
-        NameBuf::join(node.prefix(), self.apex()).unwrap_or(NameBuf::root())
+        NameBuf::join(node.prefix(), self.apex()).unwrap_or_default()
     }
 }
 
@@ -296,6 +296,9 @@ impl AxfrCursor {
     }
 }
 
+/// Takes owner, type, TTL and RDATA of a record; says whether to go on behind it.
+type Take<'t> = dyn FnMut(Name<'_>, u16, u32, &[u8]) -> bool + 't;
+
 impl Zone {
     /// Writes records into the answer section, in the order of a zone transfer (RFC 5936 section
     /// 2.2: SOA, everything else, SOA), until the reply is full or the zone is done; `cursor` says
@@ -322,11 +325,7 @@ impl Zone {
     }
 
     /// Gives records from the cursor on, and moves it behind each that `take` says yes to.
-    fn each_from(
-        &self,
-        cursor: &mut AxfrCursor,
-        take: &mut dyn FnMut(Name<'_>, u16, u32, &[u8]) -> bool,
-    ) {
+    fn each_from(&self, cursor: &mut AxfrCursor, take: &mut Take<'_>) {
         let mut room = Spelled::new();
         loop {
             match cursor.stage {
@@ -362,7 +361,7 @@ impl Zone {
         node: &Node<'_>,
         cursor: &mut AxfrCursor,
         room: &mut Spelled,
-        take: &mut dyn FnMut(Name<'_>, u16, u32, &[u8]) -> bool,
+        take: &mut Take<'_>,
     ) -> bool {
         let name = self.name_of(node);
         let is_apex = node.prefix().is_empty();
