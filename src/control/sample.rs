@@ -1,5 +1,7 @@
 //! The sample configuration and zone of `corelane try`, unpacked where the server can read them.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -18,21 +20,32 @@ pub fn lines_to_try(port: u16) -> String {
     text + "  curl -s http://localhost:9153/metrics | grep ^coredns_dns_requests_total\n"
 }
 
+/// The sample's folder, once it is there.
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
 /// Path of the sample's Corefile, in a folder of this process's own.
 pub fn corefile() -> PathBuf {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("corelane-sample-{}", std::process::id()));
-        if let Err(error) = unpack(&folder) {
-            tracing::error!("cannot unpack the sample to {}: {error}", folder.display());
+    let folder = FOLDER.get_or_init(|| {
+        // A name that nobody can guess: no file or link of another user waits there.
+        let mut random = [0; 8];
+        let known = getrandom::fill(&mut random).is_ok();
+        let name = format!("corelane-sample-{:016x}", u64::from_ne_bytes(random));
+        let folder = std::env::temp_dir().join(name);
+        match known.then(|| unpack(&folder)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::error!("cannot unpack the sample to {}: {error}", folder.display());
+            }
+            None => tracing::error!("cannot unpack the sample: the kernel gives no random name"),
         }
-        folder.join("Corefile")
-    })
-    .clone()
+        folder
+    });
+    folder.join("Corefile")
 }
 
+/// Writes the files into a new folder that only this user can read.
 fn unpack(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    DirBuilder::new().mode(0o700).create(folder)?;
     for (name, text) in FILES {
         let text = match *name {
             // Relative paths start at the working directory, which is the user's.
@@ -48,6 +61,26 @@ fn unpack(folder: &Path) -> std::io::Result<()> {
 
 /// Removes the folder.
 pub fn clean_up() {
-    let folder = std::env::temp_dir().join(format!("corelane-sample-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(folder);
+    if let Some(folder) = FOLDER.get() {
+        // What is left in a temporary folder is no fault to tell of.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_there_until_it_is_cleaned_up() {
+        let path = corefile();
+        let folder = path.parent().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&format!("file {}/db.example.org", folder.display())), "{text}");
+        assert!(folder.join("db.example.org").exists());
+        let again = unpack(folder).expect_err("a folder that is there already is not ours");
+        assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
+        clean_up();
+        assert!(!folder.exists());
+    }
 }

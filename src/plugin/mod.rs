@@ -34,8 +34,8 @@ mod reload;
 mod root;
 mod shed;
 pub mod site;
-mod timeouts;
 mod template;
+mod timeouts;
 mod whoami;
 
 use std::fmt;

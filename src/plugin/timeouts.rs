@@ -83,7 +83,8 @@ fn set(lines: &Lines<'_>, option: &OptionLine, values: &mut Values) -> Result<()
             Ok(count @ 1..) => u32::try_from(count).unwrap_or(u32::MAX),
             Ok(count) => {
                 let words = format!(
-                    "maxtcpqueries provided '{count}' needs to be -1 (unlimited) or a positive integer"
+                    "maxtcpqueries provided '{count}' needs to be -1 (unlimited) \
+                     or a positive integer"
                 );
                 return Err(lines.parse_err(arg, words));
             }
