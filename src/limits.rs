@@ -246,6 +246,9 @@ pub const NSEC3_ITERATIONS_MAX: u16 = 100;
 /// Authors that `chaos` may name.
 pub const CHAOS_AUTHORS_MAX: usize = 64;
 
+/// Threads for what blocks: reading and parsing files.
+pub const BLOCKING_THREADS_MAX: usize = 4;
+
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);

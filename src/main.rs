@@ -51,7 +51,10 @@ fn tell_faults(wanted: &args::Check) -> ExitCode {
 
 /// Serves until a signal; control runs on this thread.
 fn run(serve: Serve) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(corelane::limits::BLOCKING_THREADS_MAX)
+        .build();
     let Ok(runtime) = runtime else {
         logging::fatal(&"no runtime: the kernel refuses descriptors");
         return ExitCode::from(1);

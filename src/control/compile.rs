@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::admin::Endpoint;
@@ -41,6 +42,7 @@ pub struct Part {
     /// What is to be done before the process ends.
     pub at_stop: Mutex<Vec<Hook>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    carried_over: Option<Arc<Notify>>,
 }
 
 impl Drop for Part {
@@ -76,6 +78,12 @@ pub struct Graph {
 impl Graph {
     /// Starts the tasks of what is new. Called on control's runtime, after publication.
     pub fn start_tasks(&mut self) {
+        for part in &self.parts {
+            let fresh = self.fresh.iter().any(|(other, _)| Arc::ptr_eq(part, other));
+            if let Some(looked) = part.carried_over.as_ref().filter(|_| !fresh) {
+                looked.notify_one();
+            }
+        }
         for (part, tasks) in self.fresh.drain(..) {
             let handles = tasks.into_iter().map(tokio::spawn);
             if let Ok(mut running) = part.tasks.lock() {
@@ -416,6 +424,7 @@ impl Graph {
             endpoints: wanted.endpoints,
             at_stop: Mutex::new(wanted.at_stop),
             tasks: Mutex::new(Vec::new()),
+            carried_over: wanted.carried,
         });
         self.fresh.push((Arc::clone(&part), wanted.tasks));
         self.parts.push(part);

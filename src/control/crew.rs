@@ -12,6 +12,7 @@ use super::compile::Planned;
 use crate::cells::Flights;
 use crate::data::chain::{Core, Event};
 use crate::data::counters::Counters;
+use crate::data::large::Large;
 use crate::data::rng::Rng;
 use crate::data::tally::{Gauge, Tally};
 use crate::data::transport::sockets::Steering;
@@ -125,6 +126,7 @@ impl Crew {
                 events,
                 events_dropped: counters.events_dropped,
                 flights,
+                large: Large::new(),
                 detached: Vec::with_capacity(DETACHED_MAX),
             };
             let streams = streams.clone();

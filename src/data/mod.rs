@@ -21,5 +21,6 @@ pub mod finish;
 pub mod clock;
 pub mod counters;
 pub mod generation;
+pub mod large;
 pub mod rng;
 pub mod tally;

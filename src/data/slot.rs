@@ -12,6 +12,7 @@ use super::chain::level::{Asked, OptExtra, Place, Reason, ReplyState, Source};
 use super::chain::step::Fetched;
 use super::chain::walk::{FrameAt, Walk};
 use super::clock::Nanos;
+use super::large::Large;
 use super::tally::Histogram;
 use crate::limits::{
     PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
@@ -188,8 +189,8 @@ impl Slots {
         &mut self,
         id: SlotId,
         walk: &mut Walk,
-        fetched: Fetched,
-        landed: Option<Arc<[u8]>>,
+        (fetched, landed): (Fetched, Option<Arc<[u8]>>),
+        large: &mut Large,
     ) -> Option<u64> {
         if !self.is_live(id) {
             return None;
@@ -223,7 +224,7 @@ impl Slots {
         walk.used = 0;
         let mut rest = read_bytes(walk, &self.scratch);
         for level in levels {
-            rest = unpark_level(walk, level, rest);
+            rest = unpark_level(walk, level, rest, large);
         }
         Some(slot.generation)
     }
@@ -350,7 +351,12 @@ fn read_bytes<'b>(walk: &mut Walk, bytes: &'b [u8]) -> &'b [u8] {
     rest
 }
 
-fn unpark_level<'b>(walk: &mut Walk, parked: ParkedLevel, bytes: &'b [u8]) -> &'b [u8] {
+fn unpark_level<'b>(
+    walk: &mut Walk,
+    parked: ParkedLevel,
+    bytes: &'b [u8],
+    large: &mut Large,
+) -> &'b [u8] {
     let (name, rest) = get(bytes);
     let (message, rest) = get(rest);
     let index = walk.used;
@@ -363,6 +369,9 @@ fn unpark_level<'b>(walk: &mut Walk, parked: ParkedLevel, bytes: &'b [u8]) -> &'
     level.by = parked.by;
     level.source = parked.source;
     level.state = parked.state;
+    if message.len() > level.reply.capacity() {
+        large.enlarge(&mut level.reply);
+    }
     if parked.state == ReplyState::Written && level.reply.load(message).is_err() {
         // It was a valid message when it was parked; fail closed if that is not so.
         level.state = ReplyState::Failed(crate::wire::rcode::SERVFAIL);

@@ -193,6 +193,14 @@ impl Turn {
         }
         lane.output_len = self.walk.client_level().reply.swap_buf(&mut lane.output);
         std::mem::swap(&mut self.walk.request, &mut lane.input);
+        self.shrink();
+    }
+
+    /// Takes back the large buffers of a walk that is over or parked.
+    fn shrink(&mut self) {
+        for level in &mut self.walk.levels[..self.walk.used] {
+            self.core.large.shrink(&mut level.reply);
+        }
     }
 
     fn open_question(&mut self, prepared: &Prepared) {
@@ -384,7 +392,8 @@ impl Turn {
     }
 
     fn unpark(&mut self, id: SlotId, fetched: Fetched, landed: Option<Arc<[u8]>>) -> Option<usize> {
-        let number = self.slots.unpark(id, &mut self.walk, fetched, landed)?;
+        let number =
+            self.slots.unpark(id, &mut self.walk, (fetched, landed), &mut self.core.large)?;
         let mut generations = self.generations.iter_mut();
         let index = generations.position(|one| one.snapshot.generation == number)?;
         self.generations[index].parked -= 1;
@@ -447,6 +456,7 @@ impl Turn {
             Settled::Silent if !self.walk.detached => outlet.pass(&client),
             Settled::Silent | Settled::Parked => {}
         }
+        self.shrink();
         self.run_detached(outlet);
     }
 
@@ -486,6 +496,7 @@ impl Turn {
                 walk.start_detached(core, generation, &detached)
             });
             self.settle(outcome, generation, outlet);
+            self.shrink();
         }
     }
 }

@@ -322,6 +322,9 @@ impl Worker {
         let sent = self.ports.batch.send(socket, &self.lanes[..count], wildcard);
         self.ports.unsent += sent.refused;
         self.turn.count_walks(&self.lanes[..count], clock::now());
+        for lane in &mut self.lanes[..count] {
+            self.turn.core.large.reclaim(&mut lane.output);
+        }
         count
     }
 
@@ -352,6 +355,7 @@ impl Worker {
             self.ports.streams.deliver(connection, &lane.output[..len]);
             let lanes = std::slice::from_ref(&self.stream_lane);
             self.turn.count_walks(lanes, self.turn.core.now);
+            self.turn.core.large.reclaim(&mut self.stream_lane.output);
         }
     }
 

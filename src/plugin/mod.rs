@@ -13,12 +13,14 @@
 //! [`Cx::tell`], what is to be waited for through [`Step::Fetch`].
 
 mod any;
+pub mod authority;
 mod bind;
 mod bufsize;
 mod cancel;
 mod chaos;
 mod debug;
 mod errors;
+mod file;
 mod header;
 mod health;
 mod local;
@@ -56,6 +58,11 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Whether [`Plugin::hint`] does anything.
     const HINTS: bool = false;
+
+    /// The directive that this link stands for, where several make the same kind of link.
+    fn name(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Makes the local of worker `core`; off the query path, when a generation is adopted.
     fn local(&self, core: u16) -> Self::Local;

@@ -98,7 +98,7 @@ macro_rules! registry {
         impl Link {
             /// Name of the directive that it stands for in metrics and logs.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $link_name,)* }
+                match self { $(Self::$variant(one) => one.name().unwrap_or($link_name),)* }
             }
 
             /// Whether `other` is the very same link.
@@ -260,7 +260,7 @@ registry! {
         clouddns;
         k8s_external;
         kubernetes;
-        file;
+        file = file::File;
         auto;
         secondary;
         etcd;
@@ -287,6 +287,7 @@ registry! {
         Errors(super::errors::Link) "errors";
         Log(super::log::Link) "log";
         Templates(super::template::Templates) "template";
+        Authority(super::authority::Authority) "file";
         Whoami(super::whoami::Whoami) "whoami";
     }
 }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::registry::Link;
@@ -131,6 +132,8 @@ pub struct Wanted {
     pub ready: Vec<(&'static str, Arc<dyn Ready>)>,
     /// HTTP end points.
     pub endpoints: Vec<Endpoint>,
+    /// Told when a reload carries the link over.
+    pub carried: Option<Arc<Notify>>,
 }
 
 /// A block while it is compiled.
@@ -202,6 +205,11 @@ impl Site<'_> {
     /// Has control do something once before the process ends by SIGTERM or SIGINT.
     pub fn at_stop(&mut self, hook: impl FnOnce() -> Result<(), String> + Send + 'static) {
         self.wanted.at_stop.push(Box::new(hook));
+    }
+
+    /// Tells a task of a carried link that the Corefile was loaded again: time to look at files.
+    pub fn on_carry(&mut self) -> Arc<Notify> {
+        Arc::clone(self.wanted.carried.get_or_insert_default())
     }
 
     /// Adds to what `ready` waits for.

@@ -16,6 +16,7 @@ use super::walk::Walk;
 use crate::cells::{FlightKey, Flights};
 use crate::data::clock::Nanos;
 use crate::data::generation::Locals;
+use crate::data::large::Large;
 use crate::data::rng::Rng;
 use crate::data::tally::{CoreTally, Counter, Histogram};
 use crate::limits::{DETACHED_MAX, EVENT_BYTES_MAX};
@@ -145,6 +146,8 @@ pub struct Core {
     pub events_dropped: Counter,
     /// Flights of misses, shared by all workers.
     pub flights: Arc<Flights>,
+    /// Buffers for long replies.
+    pub large: Large,
     /// Walks to run without a client.
     pub detached: Vec<Detached>,
 }
@@ -310,6 +313,18 @@ impl<'w> Cx<'w> {
             level.start_reply();
             level.reply.set_rcode(rcode);
         }
+    }
+
+    /// Gives the level's reply room for 64 KiB; what it holds is forgotten. `false`: it has that
+    /// room already, or no buffer is free.
+    pub fn enlarge(&mut self) -> bool {
+        let level = &mut self.walk.levels[self.walk.depth];
+        self.core.large.enlarge(&mut level.reply)
+    }
+
+    /// Whether no plugin stands below this one.
+    pub fn is_last(&self) -> bool {
+        self.block().chain.len() == self.link as usize + 1
     }
 
     /// Sends no reply to this query.

@@ -1,0 +1,157 @@
+//! The link that answers from zones: what `file` and `auto` compile to.
+//!
+//! It holds a table of zones, which a task of control replaces as files change. An answer costs a
+//! look-up of the zone, one in its index, and a copy. An alias that leads out of the zone is asked
+//! from the top and its records are appended (RFC 1034 section 3.6.2).
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Cx, Entry, Level, Plugin, ReplyState, Step};
+use crate::control::corefile::Fallthrough;
+use crate::publish::Published;
+use crate::wire::{NameBuf, Question, Section, Suffixes, opcode, rcode, rtype};
+use crate::zone::{Chased, Outcome, Zone};
+
+/// The zones of a link: one that could not be loaded yet is `None`, and answered with SERVFAIL.
+pub type Zones = Suffixes<Option<Arc<Zone>>>;
+
+/// The link.
+pub struct Authority {
+    name: &'static str,
+    zones: Arc<Published<Zones>>,
+    fallthrough: Fallthrough,
+}
+
+impl Authority {
+    /// A link that stands for the directive `name`.
+    pub fn new(name: &'static str, zones: Arc<Published<Zones>>, fallthrough: Fallthrough) -> Self {
+        Self { name, zones, fallthrough }
+    }
+
+    /// Answers from `zone`; the level's reply is the result.
+    fn answer(&self, zone: &Zone, cx: &mut Cx<'_>) -> Step<()> {
+        let dnssec_ok = cx.asked().dnssec_ok;
+        let (question, reply) = cx.answer(true);
+        let mut outcome = zone.answer(question, dnssec_ok, reply);
+        if matches!(outcome, Outcome::TooLong) && cx.enlarge() {
+            let (question, reply) = cx.answer(true);
+            outcome = zone.answer(question, dnssec_ok, reply);
+        }
+        match outcome {
+            Outcome::NxDomain | Outcome::EmptyNonTerminal if self.falls_through(cx) => {
+                cx.level_mut().clear_reply();
+                Step::Next
+            }
+            Outcome::Chase { target } => {
+                let Question { rtype, rclass, .. } = cx.question();
+                cx.ask(target.as_name(), rtype, rclass);
+                Step::Ask((), Entry::Top)
+            }
+            Outcome::Loop => {
+                cx.fail(rcode::SERVFAIL, format_args!("a DNAME record leads to itself"));
+                Step::Up
+            }
+            _ => Step::Up,
+        }
+    }
+
+    fn falls_through(&self, cx: &Cx<'_>) -> bool {
+        cx.reply().counts().answer == 0 && self.fallthrough.covers(cx.question().lower)
+    }
+}
+
+/// What became of the question for an alias's target.
+fn chased(side: &Level) -> Chased {
+    match (side.state, side.rcode()) {
+        (ReplyState::Empty | ReplyState::Dropped, _) => Chased::Records,
+        (_, rcode::NXDOMAIN) => Chased::NxDomain,
+        (_, rcode::SERVFAIL) => Chased::Failed,
+        (ReplyState::Written, rcode::NOERROR) if side.reply.counts().answer == 0 => Chased::NoData,
+        _ => Chased::Records,
+    }
+}
+
+impl Plugin for Authority {
+    type Frame = ();
+    type Local = ();
+
+    const HINTS: bool = true;
+
+    fn name(&self) -> Option<&'static str> {
+        Some(self.name)
+    }
+
+    fn local(&self, _core: u16) {}
+
+    fn hint(&self, (): &(), question: Question<'_>) {
+        if let Some((_, Some(zone))) = self.zones.load().find(question.lower) {
+            zone.hint(question.lower);
+        }
+    }
+
+    fn meta_key(&self, label: &str) -> Option<u16> {
+        (label == "zone/wildcard").then_some(0)
+    }
+
+    fn meta(&self, (): &(), cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
+        let lower = cx.question().lower;
+        if let Some((_, Some(zone))) = self.zones.load().find(lower) {
+            if let Some(wildcard) = zone.wildcard(lower) {
+                let _ = write!(out, "{wildcard}");
+            }
+        }
+    }
+
+    fn serve(&self, (): &mut (), cx: &mut Cx<'_>) -> Step<()> {
+        let zones = self.zones.load();
+        let Question { lower, rtype, .. } = cx.question();
+        match zones.find(lower) {
+            None if cx.is_last() => {
+                cx.fail(rcode::REFUSED, format_args!(""));
+                Step::Up
+            }
+            None => Step::Next,
+            Some((_, None)) => {
+                cx.fail(rcode::SERVFAIL, format_args!(""));
+                Step::Up
+            }
+            // Transfers are what `transfer` is for, which stands above.
+            Some(_) if matches!(rtype, rtype::AXFR | rtype::IXFR) => {
+                cx.fail(rcode::REFUSED, format_args!(""));
+                Step::Up
+            }
+            // A primary has no use for notifications.
+            Some(_) if cx.asked().flags.opcode() == opcode::NOTIFY => {
+                cx.drop_reply();
+                Step::Up
+            }
+            Some((_, Some(zone))) => self.answer(zone, cx),
+        }
+    }
+
+    fn resume(&self, (): &mut (), cx: &mut Cx<'_>, (): ()) -> Step<()> {
+        let zones = self.zones.load();
+        let dnssec_ok = cx.asked().dnssec_ok;
+        let (level, side) = cx.both();
+        let mut target = NameBuf::root();
+        target.set(side.question().name);
+        let became = chased(side);
+        if side.state == ReplyState::Written {
+            // What has no room is left out, and the client asks again over TCP.
+            let copied =
+                level.reply.append(side.reply.bytes(), |draft| draft.section() == Section::Answer);
+            if copied.is_err() {
+                let flags = level.reply.flags().with_tc(true);
+                level.reply.set_flags(flags);
+                return Step::Up;
+            }
+        }
+        let (question, reply) = cx.edit();
+        if let Some((_, Some(zone))) = zones.find(question.lower) {
+            // The authority section is a courtesy: without room for it the answer stands.
+            let _ = zone.after_chase(question, dnssec_ok, target.as_name(), became, reply);
+        }
+        Step::Up
+    }
+}
