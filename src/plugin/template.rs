@@ -88,7 +88,8 @@
 //! `var` and `expr` are not built yet and refused. A template that gives no text at all is SERVFAIL
 //! and counted as no record (there a panic). A label that `.Meta` is to read must stand in the
 //! template as a string. `.Message` has no sections but the question. `$INCLUDE` and `$GENERATE` are
-//! no records. CNAMEs are followed ten deep (there without end).
+//! no records. CNAMEs are followed ten deep (there without end). An extended error is for clients
+//! with EDNS only, and does not set DO (RFC 6891 section 6.1.1, RFC 3225 section 3).
 //!
 //! Cost: the templates and the texts in between do not allocate; reading a record from its text may.
 
@@ -110,7 +111,8 @@ use crate::limits::{
 use crate::regexp;
 use crate::snapshot::MetaRef;
 use crate::wire::{
-    Name, Question, Rclass, Rcode, Rdata, Rtype, Section, Suffixes, edns, rclass, rcode, rtype,
+    Draft, Name, Question, Rclass, Rcode, Rdata, Rtype, Section, Suffixes, edns, rclass, rcode,
+    rtype,
 };
 use crate::zone::RecordHead;
 use counters::Counters;
@@ -135,8 +137,9 @@ pub struct Templates {
 
 /// One `template` of the Corefile.
 struct Block {
-    /// Its zones and their texts.
-    zones: Suffixes<(usize, Box<str>)>,
+    /// Its zones, each with the place of its text.
+    zones: Suffixes<usize>,
+    zone_texts: Vec<Box<str>>,
     rclass: Rclass,
     rtype: Rtype,
     /// At least one.
@@ -250,10 +253,10 @@ impl Block {
             .ok_or_else(|| lines.parse_err(class, format!("invalid query class {}", class.text)))?;
         let rtype = exact(&kind.text, rtype::parse, rtype::name)
             .ok_or_else(|| lines.parse_err(kind, format!("invalid RR class {}", kind.text)))?;
-        let zones = lines.zones_of(zones).into_iter().enumerate();
-        let zones = zones.map(|(i, zone)| (zone, (i, zone.to_string().into())));
+        let zones = lines.zones_of(zones);
         let mut block = Self {
-            zones: Suffixes::new(zones),
+            zone_texts: zones.iter().map(|zone| zone.to_string().into()).collect(),
+            zones: Suffixes::new(zones.into_iter().zip(0..)),
             rclass,
             rtype,
             patterns: Vec::new(),
@@ -328,7 +331,7 @@ impl Block {
 
     /// The zone that fits: its number and its text.
     fn zone(&self, question: Question<'_>) -> Option<(usize, &str)> {
-        self.zones.find(question.lower).map(|(_, (number, text))| (*number, &**text))
+        self.zones.find(question.lower).map(|(_, number)| (*number, &*self.zone_texts[*number]))
     }
 
     /// The question's class and type; the block's own where ANY is asked for.
@@ -458,15 +461,15 @@ impl Plugin for Templates {
     /// A CNAME's target has been asked for: adds the answers and goes on with the next record.
     fn resume(&self, local: &mut Local, cx: &mut Cx<'_>, frame: Frame) -> Step<Frame> {
         let (here, side) = cx.both();
-        let truncated = side.reply.flags().tc();
-        let answers =
-            here.reply.append(side.reply.bytes(), |draft| draft.section() == Section::Answer);
-        let flags = here.reply.flags();
-        here.reply.set_flags(flags.with_tc(truncated));
-        // A reply that holds no message adds nothing; one that does not fit leaves nothing to send.
-        if answers.is_err() && !side.reply.is_empty() {
-            cx.fail(rcode::SERVFAIL, format_args!("the answers for a CNAME's target do not fit"));
-            return Step::Up;
+        // Without a message there is nothing to add.
+        if !side.reply.is_empty() {
+            let is_answer = |draft: &mut Draft<'_>| draft.section() == Section::Answer;
+            let flags = here.reply.flags();
+            here.reply.set_flags(flags.with_tc(side.reply.flags().tc()));
+            if here.reply.append(side.reply.bytes(), is_answer).is_err() {
+                cx.fail(rcode::SERVFAIL, format_args!("the target's records do not fit"));
+                return Step::Up;
+            }
         }
         // Other queries have been served in between: their groups stand in the patterns.
         let (question, hit) = (cx.question(), frame.hit);

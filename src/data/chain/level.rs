@@ -6,7 +6,7 @@
 
 use super::text::Text;
 use crate::limits::{CAUSE_BYTES_MAX, OPT_EXTRA_BYTES_MAX};
-use crate::wire::{Flags, Name, NameBuf, Question, Reply, Rtype, rclass, rcode};
+use crate::wire::{Flags, Name, NameBuf, Question, Reply, Rtype, opcode, rclass, rcode};
 
 /// The rest of a level's query: what besides the question a plugin may change for those below.
 #[derive(Clone, Copy, Debug, Default)]
@@ -221,14 +221,16 @@ impl Level {
         self.place
     }
 
-    /// Starts the reply: header with QR, the query's opcode, RD and CD, and the question.
+    /// Starts the reply: header with QR, the query's opcode, and the question. RD and CD are copied
+    /// for opcode QUERY, to which alone they belong (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2).
     pub fn start_reply(&mut self) {
         let asked = self.asked.flags;
+        let is_query = asked.opcode() == opcode::QUERY;
         let flags = Flags::default()
             .with_qr(true)
             .with_opcode(asked.opcode())
-            .with_rd(asked.rd())
-            .with_cd(asked.cd());
+            .with_rd(is_query && asked.rd())
+            .with_cd(is_query && asked.cd());
         let question = Question {
             name: self.name.as_name(),
             lower: self.lower.as_name(),

@@ -87,10 +87,8 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn new(site: &mut Site<'_>, block: &Block) -> Self {
-        let mut zones: Vec<_> = block.zones.iter().map(|(_, zone)| zone).collect();
-        zones.sort();
-        let servers = site.servers;
-        let labels = zones.iter().flat_map(|(_, zone)| servers.iter().map(move |s| (s, zone)));
+        let (zones, servers) = (&block.zone_texts, site.servers);
+        let labels = zones.iter().flat_map(|zone| servers.iter().map(move |s| (s, zone)));
         let matches = labels.map(|(server, zone)| {
             site.tally.grid(&MATCHES, &[&server.server_label, zone, &server.view_label])
         });
@@ -101,7 +99,7 @@ impl Counters {
                 .iter()
                 .map(|server| [server.server_label.clone(), server.view_label.clone()])
                 .collect(),
-            zones: zones.iter().map(|(_, zone)| zone.clone()).collect(),
+            zones: zones.clone(),
             templates: block
                 .records
                 .iter()
