@@ -188,6 +188,16 @@ pub const DRAIN_LOOK_NANOS: u64 = 5_000_000;
 /// Seconds that a stop waits for queries in flight.
 pub const DRAIN_SECONDS_MAX: u64 = 10;
 
+/// Receives that a socket has in flight on the ring: a batch; 16 were as fast, more gained nothing.
+pub const RING_RECEIVES: usize = BATCH_DATAGRAMS;
+/// Replies of a socket that are on their way through the ring: those of two turns, in case the
+/// kernel does not take the first at once.
+pub const RING_SENDS_MAX: usize = 4 * BATCH_DATAGRAMS;
+/// Entries of a worker's ring: what a turn submits for one socket goes in without a system call.
+pub const RING_ENTRIES: u32 = 512;
+/// Batches that are received last from a socket that is being closed: what its buffer may hold.
+pub const LAST_BATCHES_MAX: usize = 128;
+
 /// Connections per listener and worker: a hundred for each pod of a full node, at some 500 octets
 /// of ours and 4 KiB of the kernel's each.
 pub const STREAM_CONNECTIONS_MAX: usize = 16_384;
@@ -252,3 +262,4 @@ pub const BLOCKING_THREADS_MAX: usize = 4;
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(RING_RECEIVES + RING_SENDS_MAX <= RING_ENTRIES as usize);

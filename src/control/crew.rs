@@ -1,5 +1,6 @@
 //! The workers, as control sees them: threads, mailboxes, turn numbers, rings of events.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,14 +8,15 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use super::args::Serve;
+use super::args::{IoEngine, Serve};
 use super::compile::Planned;
 use crate::cells::Flights;
 use crate::data::chain::{Core, Event};
 use crate::data::counters::Counters;
 use crate::data::large::Large;
 use crate::data::rng::Rng;
-use crate::data::tally::{Gauge, Tally};
+use crate::data::tally::{Family, Gauge, Kind, Tally};
+use crate::data::transport::engine::Engine;
 use crate::data::transport::sockets::Steering;
 use crate::data::transport::stream::{StreamCounters, Streams};
 use crate::data::turn::Turn;
@@ -24,6 +26,13 @@ use crate::mail::{Bell, Mail, Mailbox};
 use crate::publish::{Published, Turns};
 use crate::snapshot::Snapshot;
 use crate::sys;
+
+static IO_ENGINE: Family = Family {
+    name: "corelane_io_engine",
+    help: "1 for the engine that carries datagrams.",
+    kind: Kind::Gauge,
+    labels: &["engine"],
+};
 
 /// The rings of events, one a worker.
 pub struct Events {
@@ -55,6 +64,8 @@ impl Events {
 pub struct Crew {
     /// How many there are.
     pub workers: usize,
+    /// What carries their datagrams.
+    pub engine: Engine,
     /// How datagrams are steered to them.
     pub steering: Steering,
     /// Counters of all.
@@ -76,7 +87,7 @@ impl Crew {
     ///
     /// # Errors
     /// The kernel has no descriptors left.
-    pub fn new(planned: &[Planned], _serve: &Serve) -> Result<Self, String> {
+    pub fn new(planned: &[Planned], serve: &Serve) -> Result<Self, String> {
         let most = sys::worker_count();
         let wanted = planned.iter().find_map(|plan| plan.facts().multisocket);
         let workers = wanted.map_or(most, |wanted| wanted.clamp(1, most));
@@ -84,16 +95,21 @@ impl Crew {
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect();
         let mailboxes = mailboxes.map_err(|error| format!("eventfd: {error}"))?;
         let rings = (0..workers).map(|_| Arc::new(ArrayQueue::new(EVENTS_MAX))).collect();
+        let tally = Tally::new(workers + 1);
+        let engine = engine(serve.io_engine);
+        let in_use = tally.gauge(&IO_ENGINE, &[engine.as_str()]);
+        in_use.set(1.0);
         Ok(Self {
             workers,
+            engine,
             steering: Steering::default(),
-            tally: Tally::new(workers + 1),
+            tally,
             turns: Turns::new(workers),
             events: Events { rings, bell: Arc::default() },
             mailboxes,
             published: None,
             threads: Vec::new(),
-            gauges: Vec::new(),
+            gauges: vec![in_use],
         })
     }
 
@@ -110,6 +126,7 @@ impl Crew {
         for index in 0..self.workers {
             let seat = Seat {
                 index: index as u16,
+                engine: self.engine,
                 mailbox: Arc::clone(&self.mailboxes[index]),
                 turns: Arc::clone(&self.turns),
                 published: Arc::clone(&published),
@@ -129,7 +146,6 @@ impl Crew {
                 large: Large::new(),
                 detached: Vec::with_capacity(DETACHED_MAX),
             };
-            let streams = streams.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || work(seat, core(), counters, streams))
@@ -168,24 +184,27 @@ impl Crew {
     }
 }
 
+/// The engine that was asked for, or the one that always works.
+fn engine(wanted: IoEngine) -> Engine {
+    match wanted {
+        IoEngine::Mmsg => Engine::Mmsg,
+        IoEngine::Uring => Engine::uring().unwrap_or_else(|error| {
+            tracing::warn!("io_uring cannot be used ({error}): using the mmsg engine instead");
+            Engine::Mmsg
+        }),
+    }
+}
+
 /// A worker's thread, from its runtime to its end.
 fn work(seat: Seat, core: Core, counters: Counters, streams: StreamCounters) {
-    let snapshot = seat.published.get();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("worker {}: no runtime: {error}", seat.index);
-            return;
-        }
-    };
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    let (index, engine, snapshot) = (seat.index, seat.engine, seat.published.get());
+    let ended = engine.block_on(async {
         let streams = Streams::new(Rc::clone(&core.tally), streams);
         let turn = Turn::new(core, counters, snapshot);
-        match Worker::new(seat, turn, streams) {
-            Ok(worker) => worker.run().await,
-            Err(error) => tracing::error!("worker: cannot read from its sockets: {error}"),
-        }
+        Worker::new(seat, turn, streams)?.run().await;
+        io::Result::Ok(())
     });
+    if let Err(error) = ended.and_then(|ended| ended) {
+        tracing::error!("worker {index} cannot serve: {error}");
+    }
 }

@@ -7,28 +7,26 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use super::chain::cx::{Client, Transport};
 use super::clock::{self, Nanos};
 use super::transport::Lane;
+use super::transport::engine::{Datagrams, Engine};
 use super::transport::mmsg::Batch;
-use super::transport::readiness::{watch_mailbox, watch_socket};
+use super::transport::readiness::watch_mailbox;
 use super::transport::stream::{StreamQuery, Streams};
 use super::turn::{Outlet, Turn};
 use crate::limits::{
-    BATCH_DATAGRAMS, DRAIN_LOOK_NANOS, LANE_BYTES, TURN_BATCHES_MAX, TURN_STREAM_QUERIES_MAX,
-    TURN_TIMERS_MAX,
+    BATCH_DATAGRAMS, DRAIN_LOOK_NANOS, LANE_BYTES, LAST_BATCHES_MAX, TURN_BATCHES_MAX,
+    TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX,
 };
 use crate::mail::{Bell, Mail, Mailbox};
 use crate::publish::{Published, Turns};
@@ -38,6 +36,8 @@ use crate::snapshot::Snapshot;
 pub struct Seat {
     /// Its index.
     pub index: u16,
+    /// What carries its datagrams.
+    pub engine: Engine,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox>,
     /// Everybody's turn numbers.
@@ -51,10 +51,7 @@ pub struct Seat {
 /// One of the worker's UDP sockets.
 struct Port {
     listener: u32,
-    local: SocketAddr,
-    socket: AsyncFd<UdpSocket>,
-    /// Whether there may be datagrams to receive.
-    readable: bool,
+    datagrams: Datagrams,
     /// Replies that are not of the batch at hand; `late_len` of them.
     late: Vec<Lane>,
     late_len: usize,
@@ -118,9 +115,7 @@ impl Ports {
 
 impl Port {
     fn flush(&mut self, batch: &mut Batch) -> usize {
-        let wildcard = self.local.ip().is_unspecified();
-        let fd = self.socket.get_ref().as_fd();
-        let sent = batch.send(fd, &self.late[..self.late_len], wildcard);
+        let sent = self.datagrams.send(batch, &self.late[..self.late_len]);
         for lane in &mut self.late[..self.late_len] {
             lane.output_len = 0;
             if lane.output.len() > LANE_BYTES {
@@ -177,7 +172,7 @@ impl Worker {
                 return;
             }
             if more {
-                tokio::task::yield_now().await;
+                self.pause().await;
             } else {
                 self.wait().await;
             }
@@ -242,7 +237,11 @@ impl Worker {
     fn last_datagrams(&mut self, next: &Snapshot) {
         for index in 0..self.ports.ports.len() {
             if next.listener(self.ports.ports[index].listener).is_none() {
-                while self.receive(index) == BATCH_DATAGRAMS {}
+                for _ in 0..LAST_BATCHES_MAX {
+                    if self.receive(index, Datagrams::receive_last) == 0 {
+                        break;
+                    }
+                }
             }
         }
     }
@@ -267,9 +266,7 @@ impl Worker {
             let udp = listener.sockets.udp[worker].try_clone()?;
             ports.push(Port {
                 listener: listener.id,
-                local: listener.sockets.local,
-                socket: watch_socket(udp)?,
-                readable: true,
+                datagrams: Datagrams::open(self.seat.engine, udp, listener.sockets.local)?,
                 late: Vec::new(),
                 late_len: 0,
             });
@@ -285,41 +282,35 @@ impl Worker {
             let count = self.ports.ports.len();
             let next = (0..count)
                 .map(|step| (self.next_port + step) % count)
-                .find(|index| self.ports.ports[*index].readable);
+                .find(|index| self.ports.ports[*index].datagrams.is_ready());
             let Some(index) = next else { return false };
             self.next_port = index + 1;
-            self.receive(index);
+            self.receive(index, Datagrams::receive);
         }
-        self.ports.ports.iter().any(|port| port.readable)
+        self.ports.ports.iter().any(|port| port.datagrams.is_ready())
     }
 
     /// One batch from one socket; gives how many datagrams came.
-    fn receive(&mut self, index: usize) -> usize {
+    fn receive(
+        &mut self,
+        index: usize,
+        receive: impl FnOnce(&mut Datagrams, &mut Batch, &mut [Lane]) -> usize,
+    ) -> usize {
         let Ports { ports, batch, .. } = &mut self.ports;
         let port = &mut ports[index];
-        let mut count = 0;
-        let drained = port.socket.try_io(Interest::READABLE, |socket| {
-            count = batch.receive(socket.as_fd(), &mut self.lanes, port.local)?;
-            match count {
-                BATCH_DATAGRAMS => Ok(()),
-                // Fewer than asked for: the socket is empty, and the next arrival is an edge.
-                _ => Err(io::ErrorKind::WouldBlock.into()),
-            }
-        });
-        port.readable = drained.is_ok();
+        let count = receive(&mut port.datagrams, batch, &mut self.lanes);
         if count == 0 {
             return 0;
         }
-        let (listener, local) = (port.listener, port.local);
+        let listener = port.listener;
         for lane in &mut self.lanes[..count] {
             lane.client.listener = listener;
         }
         self.turn.core.tally.add(self.turn.counters.batches, 1);
         self.turn.core.now = clock::now();
         self.turn.batch(&mut self.lanes[..count], &mut self.ports);
-        let socket = self.ports.ports[index].socket.get_ref().as_fd();
-        let wildcard = local.ip().is_unspecified();
-        let sent = self.ports.batch.send(socket, &self.lanes[..count], wildcard);
+        let Ports { ports, batch, .. } = &mut self.ports;
+        let sent = ports[index].datagrams.send(batch, &self.lanes[..count]);
         self.ports.unsent += sent.refused;
         self.turn.count_walks(&self.lanes[..count], clock::now());
         for lane in &mut self.lanes[..count] {
@@ -365,6 +356,18 @@ impl Worker {
         }
     }
 
+    /// Lets streams and the reactor have their share, and sees which sockets are ready then.
+    async fn pause(&mut self) {
+        self.seat.engine.pause().await;
+        poll_fn(|cx| {
+            for port in &mut self.ports.ports {
+                port.datagrams.poll_ready(cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Sleeps until there is something to do.
     async fn wait(&mut self) {
         let now: Nanos = clock::now();
@@ -378,10 +381,7 @@ impl Worker {
         poll_fn(|cx| {
             let mut awake = false;
             for port in &mut self.ports.ports {
-                if let Poll::Ready(Ok(_)) = port.socket.poll_read_ready(cx) {
-                    port.readable = true;
-                    awake = true;
-                }
+                awake |= port.datagrams.poll_ready(cx);
             }
             awake |= self.ports.streams.poll_ready(cx).is_ready();
             awake |= due.is_some() && self.sleep.as_mut().poll(cx).is_ready();

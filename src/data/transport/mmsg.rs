@@ -14,11 +14,12 @@ use super::Lane;
 use crate::limits::BATCH_DATAGRAMS;
 
 /// Octets of control messages a datagram: one PKTINFO of either family.
-const CONTROL_BYTES: usize = 64;
+pub(super) const CONTROL_BYTES: usize = 64;
 
+/// Memory for the control messages of a datagram, aligned as their headers must be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Control([u8; CONTROL_BYTES]);
+pub(super) struct Control(pub [u8; CONTROL_BYTES]);
 
 /// The headers of one batch, in and out.
 pub struct Batch {
@@ -102,7 +103,8 @@ impl Batch {
             lane.output_len = 0;
             lane.client.peer = peer(&self.addresses[index]);
             lane.client.local = match wildcard {
-                true => SocketAddr::new(self.asked(index).unwrap_or(local.ip()), local.port()),
+                // SAFETY: the kernel has just filled in this header's control messages.
+                true => unsafe { asked(&header.msg_hdr, local) },
                 false => local,
             };
         }
@@ -159,36 +161,6 @@ impl Batch {
         }
         done
     }
-
-    /// The address that datagram `index` was sent to, from PKTINFO.
-    fn asked(&self, index: usize) -> Option<IpAddr> {
-        let header = &self.headers[index].msg_hdr;
-        // SAFETY: the kernel has filled `msg_control` with well-formed control messages of
-        // `msg_controllen` octets in all; each is read only if its length holds its type.
-        unsafe {
-            let mut message = libc::CMSG_FIRSTHDR(header);
-            while let Some(found) = message.as_ref() {
-                let data = libc::CMSG_DATA(message);
-                let len = found.cmsg_len as usize - (data as usize - message as usize);
-                match (found.cmsg_level, found.cmsg_type) {
-                    (libc::IPPROTO_IP, libc::IP_PKTINFO)
-                        if len >= size_of::<libc::in_pktinfo>() =>
-                    {
-                        let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                        return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
-                    }
-                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
-                        if len >= size_of::<libc::in6_pktinfo>() =>
-                    {
-                        let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                        return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-                    }
-                    _ => message = libc::CMSG_NXTHDR(header, message),
-                }
-            }
-        }
-        None
-    }
 }
 
 impl Default for Batch {
@@ -197,7 +169,39 @@ impl Default for Batch {
     }
 }
 
-fn peer(storage: &libc::sockaddr_storage) -> SocketAddr {
+/// The address that a datagram was sent to, from PKTINFO; `local` where it does not tell.
+///
+/// # Safety
+/// `msg_control` points to `msg_controllen` octets of well-formed control messages, as recvmsg(2)
+/// leaves them, or is null.
+pub(super) unsafe fn asked(header: &libc::msghdr, local: SocketAddr) -> SocketAddr {
+    // SAFETY: by the caller's word; each message is read only if its length holds its type.
+    let ip = unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        loop {
+            let Some(found) = message.as_ref() else { return local };
+            let data = libc::CMSG_DATA(message);
+            let len = found.cmsg_len - (data as usize - message as usize);
+            match (found.cmsg_level, found.cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= size_of::<libc::in_pktinfo>() => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    break IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+                    if len >= size_of::<libc::in6_pktinfo>() =>
+                {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    break IpAddr::from(info.ipi6_addr.s6_addr);
+                }
+                _ => message = libc::CMSG_NXTHDR(header, message),
+            }
+        }
+    };
+    SocketAddr::new(ip, local.port())
+}
+
+/// The address that the kernel wrote.
+pub(super) fn peer(storage: &libc::sockaddr_storage) -> SocketAddr {
     let storage = &raw const *storage;
     // SAFETY: `sockaddr_storage` is large and aligned enough for either, and the family, which the
     // kernel wrote, says which it is.
@@ -215,7 +219,11 @@ fn peer(storage: &libc::sockaddr_storage) -> SocketAddr {
     }
 }
 
-fn write_peer(storage: &mut libc::sockaddr_storage, peer: SocketAddr) -> libc::socklen_t {
+/// Writes an address; gives its length.
+pub(super) fn write_peer(
+    storage: &mut libc::sockaddr_storage,
+    peer: SocketAddr,
+) -> libc::socklen_t {
     let storage = &raw mut *storage;
     // SAFETY: as in `peer`; every field is written.
     unsafe {
@@ -244,7 +252,7 @@ fn write_peer(storage: &mut libc::sockaddr_storage, peer: SocketAddr) -> libc::s
 }
 
 /// Writes a PKTINFO which has the reply leave from `source`; gives the octets of control.
-fn write_source(control: &mut Control, source: IpAddr) -> usize {
+pub(super) fn write_source(control: &mut Control, source: IpAddr) -> usize {
     let base = control.0.as_mut_ptr();
     // SAFETY: `Control` is aligned for `cmsghdr` and holds CMSG_SPACE of either type (asserted
     // below); data is written unaligned behind the header.

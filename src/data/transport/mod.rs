@@ -6,12 +6,15 @@
 #![allow(unsafe_code)]
 
 mod connection;
+pub mod engine;
 mod framing;
 mod inbox;
 pub mod mmsg;
 pub mod readiness;
 pub mod sockets;
 pub mod stream;
+#[cfg(feature = "uring")]
+mod uring;
 
 use super::chain::cx::{Client, Transport};
 use super::tally::Histogram;

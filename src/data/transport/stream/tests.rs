@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::data::clock::{MILLISECOND, SECOND};
+use crate::data::transport::engine::Engine;
 use crate::limits::{STREAM_IN_FLIGHT_MAX, STREAM_OUT_BYTES_MAX, STREAM_READ_BYTES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::LocalSet;
 
 const LISTENER: u32 = 7;
 
@@ -63,12 +63,15 @@ impl Bench {
     }
 }
 
-/// Runs a test on a worker's kind of runtime; a test that hangs fails.
-fn on_worker<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(60), test()).await.expect("the test hangs");
-    });
+/// Runs a test on the runtime of each engine that the machine has; a test that hangs fails.
+fn on_worker<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    for engine in [Some(Engine::Mmsg), Engine::uring().ok()].into_iter().flatten() {
+        let within = async {
+            let limit = Duration::from_secs(60);
+            tokio::time::timeout(limit, test()).await.expect("the test hangs");
+        };
+        engine.block_on(within).unwrap();
+    }
 }
 
 fn echo(streams: &Streams, query: StreamQuery) {

@@ -1,0 +1,178 @@
+//! The seam of the datagram engines: one socket of a worker, whichever way its datagrams take.
+//!
+//! `mmsg` is the default, `uring` the one to compare it with. Both fill lanes and send them; both
+//! run on a current-thread runtime on which streams are tasks.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::LocalSet;
+
+use super::Lane;
+use super::mmsg::{Batch, Sent};
+use super::readiness::watch_socket;
+#[cfg(feature = "uring")]
+use super::uring::{self, RingSocket};
+use crate::limits::BATCH_DATAGRAMS;
+
+/// What carries datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Readiness, `recvmmsg` and `sendmmsg`.
+    #[default]
+    Mmsg,
+    /// io_uring.
+    #[cfg(feature = "uring")]
+    Uring,
+}
+
+impl Engine {
+    /// io_uring, if this build has it and the kernel allows it.
+    ///
+    /// # Errors
+    /// Why it cannot be had: container runtimes' default seccomp profiles refuse it.
+    pub fn uring() -> io::Result<Self> {
+        #[cfg(feature = "uring")]
+        return uring::probe().map(|()| Self::Uring);
+        #[cfg(not(feature = "uring"))]
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "not in this build"));
+    }
+
+    /// The word of the command line and of `corelane_io_engine`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mmsg => "mmsg",
+            #[cfg(feature = "uring")]
+            Self::Uring => "uring",
+        }
+    }
+
+    /// Runs a worker on a runtime of its own, on the calling thread.
+    ///
+    /// # Errors
+    /// The runtime cannot be made: no descriptor, or no ring.
+    pub fn block_on<F: Future>(self, worker: F) -> io::Result<F::Output> {
+        match self {
+            Self::Mmsg => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Ok(LocalSet::new().block_on(&runtime, worker))
+            }
+            #[cfg(feature = "uring")]
+            Self::Uring => Ok(uring::runtime()?.block_on(worker)),
+        }
+    }
+
+    /// Lets the runtime's other tasks run, and its reactor look for events.
+    pub async fn pause(self) {
+        match self {
+            Self::Mmsg => tokio::task::yield_now().await,
+            #[cfg(feature = "uring")]
+            Self::Uring => uring::pause().await,
+        }
+    }
+}
+
+/// One UDP socket of a worker.
+pub struct Datagrams {
+    way: Way,
+    local: SocketAddr,
+}
+
+enum Way {
+    Mmsg {
+        socket: AsyncFd<UdpSocket>,
+        /// Whether there may be datagrams to receive.
+        readable: bool,
+    },
+    #[cfg(feature = "uring")]
+    Uring(RingSocket),
+}
+
+impl Datagrams {
+    /// Receives from a socket that is bound to `local`. Must be called on the engine's runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch the socket.
+    pub fn open(engine: Engine, socket: UdpSocket, local: SocketAddr) -> io::Result<Self> {
+        let way = match engine {
+            Engine::Mmsg => Way::Mmsg { socket: watch_socket(socket)?, readable: true },
+            #[cfg(feature = "uring")]
+            Engine::Uring => Way::Uring(RingSocket::open(socket, local)?),
+        };
+        Ok(Self { way, local })
+    }
+
+    /// Whether a receive may find something.
+    pub fn is_ready(&self) -> bool {
+        match &self.way {
+            Way::Mmsg { readable, .. } => *readable,
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) => ring.is_ready(),
+        }
+    }
+
+    /// Asks the runtime whether a receive may find something; if not, the task is woken when it
+    /// may.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.way {
+            Way::Mmsg { socket, readable } => {
+                *readable |= matches!(socket.poll_read_ready(cx), Poll::Ready(Ok(_)));
+                *readable
+            }
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) => ring.poll_ready(cx),
+        }
+    }
+
+    /// Receives at most a batch into `lanes`, without waiting; gives how many.
+    pub fn receive(&mut self, batch: &mut Batch, lanes: &mut [Lane]) -> usize {
+        match &mut self.way {
+            Way::Mmsg { socket, readable } => {
+                let mut count = 0;
+                let drained = socket.try_io(Interest::READABLE, |socket| {
+                    count = batch.receive(socket.as_fd(), lanes, self.local)?;
+                    match count {
+                        BATCH_DATAGRAMS => Ok(()),
+                        // Fewer than asked for: the socket is empty, the next arrival is an edge.
+                        _ => Err(io::ErrorKind::WouldBlock.into()),
+                    }
+                });
+                *readable = drained.is_ok();
+                count
+            }
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) => ring.receive(lanes),
+        }
+    }
+
+    /// Receives what is left for a socket that is about to be closed.
+    pub fn receive_last(&mut self, batch: &mut Batch, lanes: &mut [Lane]) -> usize {
+        match &mut self.way {
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) if !ring.is_ready() => {
+                batch.receive(ring.socket().as_fd(), lanes, self.local).unwrap_or(0)
+            }
+            _ => self.receive(batch, lanes),
+        }
+    }
+
+    /// Sends the replies of those lanes that have one.
+    pub fn send(&mut self, batch: &mut Batch, lanes: &[Lane]) -> Sent {
+        match &mut self.way {
+            Way::Mmsg { socket, .. } => {
+                let wildcard = self.local.ip().is_unspecified();
+                batch.send(socket.get_ref().as_fd(), lanes, wildcard)
+            }
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) => ring.send(lanes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
