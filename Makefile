@@ -32,10 +32,10 @@ lint: ## what needs no run: format, clippy, licences and advisories
 check: lint test ## lint and test: run before a commit
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
-	@for target in $$(cd tests/fuzz && $(CARGO) +nightly fuzz list); do \
+	@for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
 	    echo "fuzz: $$target"; \
-	    (cd tests/fuzz && $(CARGO) +nightly fuzz run $$target -- \
-	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1) || exit 1; \
+	    $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
 
 bench: ## micro-benchmarks

@@ -22,12 +22,18 @@ const _: () = assert!(SLOTS.is_power_of_two() && SLOTS <= 256 && COMPRESS_NAMES_
 pub(super) fn hash_label(hash: u32, label: &[u8]) -> u32 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = u64::from(hash) ^ 0x5851_f42d_4c95_7f2d;
-    let (words, tail) = label.as_chunks::<8>();
-    for word in words {
-        state = (state ^ u64::from_le_bytes(*word)).wrapping_mul(MULTIPLIER);
-        state ^= state >> 29;
-    }
-    let last = tail.iter().fold(0, |last, octet| last << 8 | u64::from(*octet));
+    // What is left after whole words is read as words that overlap: no loop over octets.
+    let last = if let Some(last) = label.last_chunk::<8>() {
+        for word in label.as_chunks::<8>().0 {
+            state = (state ^ u64::from_le_bytes(*word)).wrapping_mul(MULTIPLIER);
+            state ^= state >> 29;
+        }
+        u64::from_le_bytes(*last)
+    } else if let (Some(low), Some(high)) = (label.first_chunk::<4>(), label.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << 32
+    } else {
+        label.iter().fold(0, |last, octet| last << 8 | u64::from(*octet))
+    };
     state = (state ^ last).wrapping_mul(MULTIPLIER);
     (state >> 32) as u32
 }
@@ -153,6 +159,10 @@ impl Compressor {
 #[inline]
 fn reads_as(message: &[u8], at: u16, name: &[u8]) -> bool {
     let (mut at, mut name) = (at as usize, name);
+    // Written in full: one comparison.
+    if message.get(at..at + name.len()) == Some(name) {
+        return true;
+    }
     loop {
         let Some(&len) = message.get(at) else { return false };
         if len >= 0xc0 {
