@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
-use corelane::control::supervisor::Supervisor;
+use corelane::control::supervisor::{Signals, Supervisor};
 use corelane::control::{check, compile, logging, manual, sample, source, version};
 
 #[global_allocator]
@@ -63,6 +63,13 @@ fn run(serve: Serve) -> ExitCode {
     let sample = serve.source == Source::Sample;
     let (pidfile, port) = (serve.pidfile.clone(), serve.port);
     let status = runtime.block_on(async {
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                logging::fatal(&format_args!("no signals: {error}"));
+                return ExitCode::from(1);
+            }
+        };
         let supervisor = match Supervisor::start(serve) {
             Ok(supervisor) => supervisor,
             Err(message) => {
@@ -79,7 +86,7 @@ fn run(serve: Serve) -> ExitCode {
         if sample {
             logging::print(&sample::lines_to_try(port));
         }
-        supervisor.run().await
+        supervisor.run(signals).await
     });
     if sample {
         sample::clean_up();

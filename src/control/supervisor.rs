@@ -116,8 +116,7 @@ impl Supervisor {
     }
 
     /// Serves until a signal ends it; the process's exit status.
-    pub async fn run(mut self) -> ExitCode {
-        let Ok(mut signals) = Signals::new() else { return ExitCode::from(1) };
+    pub async fn run(mut self, mut signals: Signals) -> ExitCode {
         loop {
             tokio::select! {
                 word = signals.next() => match word {
@@ -207,7 +206,11 @@ impl Supervisor {
         match self.reload.look(|| source::load(serve)) {
             Watch::Same => {}
             Watch::Broken(errors) => {
-                tracing::warn!(target: "plugin/reload", "Corefile parse failed: {}", all(&errors));
+                tracing::error!(
+                    target: "plugin/reload",
+                    "Corefile changed but reload failed: {}",
+                    all(&errors)
+                );
                 self.reload.failed();
             }
             Watch::Changed(corefile) => {
@@ -320,7 +323,9 @@ enum Word {
     Interrupt,
 }
 
-struct Signals {
+/// The signals that are taken, from when this is made: before anything is started, so that none
+/// that comes during the start does what the kernel would do by itself.
+pub struct Signals {
     quit: Signal,
     reload: Signal,
     terminate: Signal,
@@ -329,7 +334,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// Takes the signals; inside a runtime.
+    ///
+    /// # Errors
+    /// The kernel refuses a handler or the descriptors that it needs.
+    pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             quit: signal(SignalKind::quit())?,
             reload: signal(SignalKind::user_defined1())?,
