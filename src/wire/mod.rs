@@ -15,6 +15,7 @@
 //! | `rdata` | the form of RDATA by type (RFC 3597) |
 //! | `record` | [`Record`]s of any message; [`validate`] |
 //! | `compress` | the table of names in a reply |
+//! | `present` | RDATA as text, off the query path |
 //! | `reply`, `edit` | [`Reply`]: writes a message, changes it, fits it (RFC 2181) |
 
 mod compress;
@@ -23,6 +24,7 @@ mod error;
 mod header;
 mod name;
 mod number;
+mod present;
 mod query;
 mod rdata;
 mod record;
@@ -34,6 +36,7 @@ pub use error::{Full, NameError, WireError};
 pub use header::{Counts, Flags, HEADER_BYTES, Question};
 pub use name::{Labels, Name, NameBuf, labels_of, skip_name};
 pub use number::{Opcode, Rclass, Rcode, Rtype, Text, edns, opcode, rclass, rcode, rtype};
+pub use present::rdata_text;
 pub use query::{
     OptView, Options, QueryView, QuestionAt, Refusal, options, options_valid, parse_query,
     question_end,
