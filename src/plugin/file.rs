@@ -45,6 +45,8 @@
 //! ## Differences from CoreDNS
 //!
 //! * Zones with NSEC3 are served with NSEC3 proofs (RFC 5155 section 7.2); CoreDNS refuses them.
+//! * A name that exists only because there are names below it is never answered from a wildcard
+//!   (RFC 4592 section 2.2.2).
 //! * The TTL of a negative answer's SOA is at most its MINIMUM field (RFC 2308 section 3).
 //! * `$GENERATE`, all types of the registry and unknown types (RFC 3597) are read.
 
