@@ -37,15 +37,12 @@ fn main() -> ExitCode {
 
 /// `corelane check`: all faults of a Corefile on standard output.
 fn tell_faults(wanted: &args::Check) -> ExitCode {
-    let format = match wanted.format {
-        args::Format::Report => check::Format::Report,
-        args::Format::Coredns => check::Format::CoreDns,
-    };
     let input = Input::File(wanted.file.clone());
     let mut plugins = |corefile: &Corefile| compile::plan(corefile).err().unwrap_or_default();
     let mut out = std::io::stdout().lock();
     let directives = source::directives();
-    let status = check::check(input, format, directives, wanted.port, &mut plugins, &mut out);
+    let status =
+        check::check(input, wanted.format, directives, wanted.port, &mut plugins, &mut out);
     ExitCode::from(status.unwrap_or(1))
 }
 
@@ -77,10 +74,10 @@ fn run(serve: Serve) -> ExitCode {
                 return ExitCode::from(1);
             }
         };
-        if let Some(path) = pidfile {
-            if let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id())) {
-                tracing::error!("Could not write pidfile: {error}");
-            }
+        if let Some(path) = pidfile
+            && let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id()))
+        {
+            tracing::error!("Could not write pidfile: {error}");
         }
         supervisor.banner();
         if sample {

@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::check::Format;
 use clap::builder::ValueParser;
 use clap::{Arg, CommandFactory as _, Parser, ValueEnum};
 
@@ -75,21 +76,12 @@ pub struct Check {
     /// The Corefile
     #[arg(default_value = "Corefile")]
     pub file: PathBuf,
-    /// How faults are told
-    #[arg(long, value_enum, default_value_t = Format::Report)]
+    /// How faults are told: report, line or coredns
+    #[arg(long, default_value = "report", value_parser = format)]
     pub format: Format,
     /// Default port
     #[arg(short = 'p', long = "dns.port", value_name = "PORT", default_value_t = 53)]
     pub port: u16,
-}
-
-/// How `check` tells a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Place, fault, the line itself and a suggestion.
-    Report,
-    /// One line, as CoreDNS has it.
-    Coredns,
 }
 
 /// A command line that ends the process at once: the text for standard error and the exit status.
@@ -191,6 +183,10 @@ pub fn usage(program: &str) -> String {
         text.push_str(&format!("\n  {name} {operand}\n    \t{about}"));
     }
     text
+}
+
+fn format(name: &str) -> Result<Format, String> {
+    Format::of_name(name).ok_or_else(|| "report, line or coredns".to_owned())
 }
 
 fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Command, Ended> {
@@ -392,7 +388,7 @@ mod tests {
         assert_eq!(read("check F"), check("F", Format::Report, 53));
         assert_eq!(
             read("check --format=coredns -p 1053"),
-            check("Corefile", Format::Coredns, 1053)
+            check("Corefile", Format::CoreDns, 1053)
         );
         assert_eq!(read("help"), Ok(Command::Help(None)));
         assert_eq!(read("help file"), Ok(Command::Help(Some("file".into()))));

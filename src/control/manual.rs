@@ -21,12 +21,13 @@ pub fn list() -> String {
     names.iter().map(|name| format!("{name}\n")).collect()
 }
 
-/// Prints a manual, or the list of those there are.
+/// Prints a manual, or the usage and the list of manuals.
 pub fn run(plugin: Option<&str>) -> ExitCode {
     let Some(plugin) = plugin else {
+        logging::print(&format!("{}\n\nPlugins:\n", super::args::usage("corelane")));
         let first = |name: &str| of(name).and_then(|text| text.lines().nth(2).map(str::to_owned));
         for (name, _) in SOURCES {
-            logging::print(&format!("{name:<14} {}\n", first(name).unwrap_or_default()));
+            logging::print(&format!("  {name:<14} {}\n", first(name).unwrap_or_default()));
         }
         return ExitCode::SUCCESS;
     };
