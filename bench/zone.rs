@@ -36,6 +36,12 @@ fn zone(text: &str) -> Zone {
     builder.finish().expect("a zone")
 }
 
+/// Nanoseconds that this thread has run.
+fn running() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// Octets resident, now and at most.
 fn resident() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -110,13 +116,13 @@ fn load_and_look_up(criterion: &mut Criterion) {
         return;
     }
     let before = resident();
-    let started = Instant::now();
+    let (started, ran) = (Instant::now(), running());
     let origin = NameBuf::parse("bench.example.").expect("a name");
     let big = Zone::load(&path, &origin).expect("a zone");
-    let took = started.elapsed();
+    let (took, ran) = (started.elapsed(), (running() - ran) / 1_000_000);
     let after = resident();
     println!(
-        "load of {} records: {took:.2?}, {} octets held, resident {} before, {} after, {} at most",
+        "load of {} records: {took:.2?} ({ran} ms of processor), {} octets held, resident {} before, {} after, {} at most",
         big.records(),
         big.bytes(),
         before.0,

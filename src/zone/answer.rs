@@ -87,6 +87,9 @@ const SVCB: u16 = 64;
 const HTTPS: u16 = 65;
 const ANY: u16 = 255;
 
+/// Two proofs of an answer, one for a wildcard and one for where it leads, have at most this many.
+const PROOF_NODES_MAX: usize = 8;
+
 /// One answer in the making.
 struct Answering<'z, 'a> {
     zone: &'z Zone,
@@ -94,6 +97,8 @@ struct Answering<'z, 'a> {
     dnssec_ok: bool,
     /// Whether the question is in lower case: then blocks can be copied as they are.
     plain: bool,
+    /// Nodes whose NSEC or NSEC3 records stand in the authority section: 0 or a place.
+    proved: [At; PROOF_NODES_MAX],
     reply: &'a mut Reply,
 }
 
@@ -108,7 +113,8 @@ impl Zone {
         };
         let start = reply.mark();
         let plain = question.name.as_bytes() == question.lower.as_bytes();
-        let mut answering = Answering { zone: self, question, dnssec_ok, plain, reply };
+        let proved = [0; PROOF_NODES_MAX];
+        let mut answering = Answering { zone: self, question, dnssec_ok, plain, proved, reply };
         answering.reply.set_aa(true);
         let written = match self.index.find(prefix) {
             Some(node) if !node.has(CUT | ALIAS | HIDDEN) => answering.exact(&node),
@@ -132,12 +138,13 @@ impl Zone {
         reply: &mut Reply,
     ) -> Result<(), Full> {
         let plain = question.name.as_bytes() == question.lower.as_bytes();
-        let mut answering = Answering { zone: self, question, dnssec_ok, plain, reply };
+        let proved = [0; PROOF_NODES_MAX];
+        let mut answering = Answering { zone: self, question, dnssec_ok, plain, proved, reply };
         match chased {
-            Chased::Records => answering.authority_ns(),
+            Chased::Records => answering.authority_ns()?,
             Chased::Failed => {
                 answering.reply.set_rcode(rcode::SERVFAIL);
-                answering.authority_ns()
+                answering.authority_ns()?;
             }
             Chased::NxDomain | Chased::NoData => {
                 if chased == Chased::NxDomain {
@@ -145,11 +152,16 @@ impl Zone {
                 }
                 answering.authority_soa()?;
                 let lower = NameBuf::lowered(target);
-                match strip(lower.as_name().as_bytes(), &self.apex) {
-                    Some(prefix) => answering.prove_place(prefix),
-                    None => Ok(()),
+                if let Some(prefix) = strip(lower.as_name().as_bytes(), &self.apex) {
+                    answering.prove_place(prefix)?;
                 }
             }
+        }
+        // The alias itself may have come from a wildcard.
+        let Some(name) = strip(question.lower.as_bytes(), &self.apex) else { return Ok(()) };
+        match self.locate(name, question.rtype) {
+            Place::Wild(_, encloser) => answering.prove(Proof::Wildcard { name, encloser }),
+            _ => Ok(()),
         }
     }
 
@@ -598,6 +610,12 @@ impl<'z> Answering<'z, '_> {
             return Ok(());
         }
         for node in self.zone.denial.gather(self.zone, proof).nodes() {
+            if self.proved.contains(&node) {
+                continue;
+            }
+            if let Some(free) = self.proved.iter_mut().find(|at| **at == 0) {
+                *free = node;
+            }
             let node = self.zone.index.node(node);
             let owner = self.zone.name_of(&node);
             let rtype = self.zone.denial.rtype();

@@ -218,44 +218,40 @@ impl Ring<'_> {
         match proof {
             Proof::NoData { name } => match self.matching(name) {
                 Some(at) => gathered.add(Some(at)),
-                // Opt-out: the closest encloser that has a record (RFC 5155 section 7.2.4).
-                None => self.closest_provable(name, gathered),
+                // Opt-out (RFC 5155 section 7.2.4).
+                None => {
+                    self.encloser(name, name.len(), gathered);
+                }
             },
             Proof::Wildcard { name, encloser } => {
                 gathered.add(self.covering(next_closer(name, encloser)));
             }
             Proof::NxDomain { name, encloser } => {
-                self.encloser(name, encloser, gathered);
+                let encloser = self.encloser(name, encloser, gathered);
                 let mut wild = Wild::below(&name[name.len() - encloser..]);
                 gathered.add(self.covering(wild.prefix()));
             }
             Proof::WildcardNoData { name, encloser } => {
-                self.encloser(name, encloser, gathered);
+                let encloser = self.encloser(name, encloser, gathered);
                 let mut wild = Wild::below(&name[name.len() - encloser..]);
                 gathered.add(self.matching(wild.prefix()));
             }
         }
     }
 
-    /// The closest encloser proof (RFC 5155 section 7.2.1).
-    fn encloser(&self, name: &[u8], encloser: usize, gathered: &mut Gathered) {
-        match self.matching(&name[name.len() - encloser..]) {
-            Some(at) => {
-                gathered.add(Some(at));
-                gathered.add(self.covering(next_closer(name, encloser)));
-            }
-            None => self.closest_provable(name, gathered),
-        }
-    }
-
-    fn closest_provable(&self, name: &[u8], gathered: &mut Gathered) {
-        for at in label_starts(name).skip(1) {
+    /// The closest encloser proof (RFC 5155 section 7.2.1), and the encloser that it proves: with
+    /// opt-out one that stands only above insecure cuts has no record, and what is above it counts.
+    fn encloser(&self, name: &[u8], encloser: usize, gathered: &mut Gathered) -> usize {
+        for at in label_starts(name).filter(|&at| at >= name.len() - encloser) {
             if let Some(node) = self.matching(&name[at..]) {
                 gathered.add(Some(node));
-                gathered.add(self.covering(next_closer(name, name.len() - at)));
-                return;
+                if at > 0 {
+                    gathered.add(self.covering(next_closer(name, name.len() - at)));
+                }
+                return name.len() - at;
             }
         }
+        encloser
     }
 
     /// The record whose owner is the hash of the name.
