@@ -598,10 +598,10 @@ mod tests {
 
     #[test]
     fn wire_form_has_its_bounds() {
-        let mut wire = vec![1, b'a'].repeat(127);
+        let mut wire = [1, b'a'].repeat(127);
         wire.push(0);
         assert_eq!(Name::from_wire(&wire).map(|(name, _)| name.label_count()), Ok(127));
-        let mut long = vec![1, b'a'].repeat(128);
+        let mut long = [1, b'a'].repeat(128);
         long.push(0);
         assert_eq!(Name::from_wire(&long), Err(WireError::Long));
         assert_eq!(NameBuf::read(&long, 0).err(), Some(WireError::Long));

@@ -169,8 +169,11 @@ fn change(
     reply.mark()
 }
 
-/// What a valid message says: section, owner, type, TTL, expanded RDATA.
-fn said(message: &[u8]) -> Vec<(Section, Vec<u8>, u16, u32, Vec<u8>)> {
+/// Section, owner, type, TTL, expanded RDATA.
+type Said = (Section, Vec<u8>, u16, u32, Vec<u8>);
+
+/// What a valid message says.
+fn said(message: &[u8]) -> Vec<Said> {
     let records = records(message).expect("a valid message");
     records
         .map(|record| {
