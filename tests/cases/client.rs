@@ -188,9 +188,12 @@ fn present(record: &Record) -> String {
         }
         other => other.to_string(),
     };
-    let class = record.dns_class;
-    let owner = record.name.to_ascii();
-    format!("{owner} {} {class} {} {rdata}", record.ttl, record.record_type()).trim_end().to_owned()
+    let rtype = match record.record_type() {
+        RecordType::Unknown(number) => format!("TYPE{number}"),
+        known => known.to_string(),
+    };
+    let (owner, ttl, class) = (record.name.to_ascii(), record.ttl, record.dns_class);
+    format!("{owner} {ttl} {class} {rtype} {rdata}").trim_end().to_owned()
 }
 
 /// A character-string between quotes, octets that do not print as `\DDD` (RFC 1035 section 5.1).
