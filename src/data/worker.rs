@@ -166,12 +166,19 @@ impl Worker {
 
     /// Turns until it is told to drain and nothing is left.
     pub async fn run(mut self) {
+        let mut emptied = false;
         loop {
             let more = self.turn();
             if self.draining && !more && self.is_idle() {
-                return;
-            }
-            if more {
+                if emptied {
+                    return;
+                }
+                // Once more, for what came after the reactor last looked; not until it is quiet,
+                // which on a busy node it never is.
+                emptied = true;
+                self.pause().await;
+                self.last_datagrams(|_| true);
+            } else if more {
                 self.pause().await;
             } else {
                 self.wait().await;
@@ -226,7 +233,7 @@ impl Worker {
         if snapshot.generation == self.turn.current().snapshot.generation {
             return;
         }
-        self.last_datagrams(&snapshot);
+        self.last_datagrams(|listener| snapshot.listener(listener).is_none());
         self.turn.adopt(snapshot);
         if let Err(error) = self.open_ports() {
             tracing::error!("worker {}: cannot read from a socket: {error}", self.seat.index);
@@ -234,9 +241,9 @@ impl Worker {
     }
 
     /// Answers what listeners that go have received, so that no query is lost with their sockets.
-    fn last_datagrams(&mut self, next: &Snapshot) {
+    fn last_datagrams(&mut self, goes: impl Fn(u32) -> bool) {
         for index in 0..self.ports.ports.len() {
-            if next.listener(self.ports.ports[index].listener).is_none() {
+            if goes(self.ports.ports[index].listener) {
                 for _ in 0..LAST_BATCHES_MAX {
                     if self.receive(index, Datagrams::receive_last) == 0 {
                         break;

@@ -150,15 +150,17 @@ impl Datagrams {
         }
     }
 
-    /// Receives what is left for a socket that is about to be closed.
+    /// Receives at most a batch that is left for a socket which is about to be closed, whether or
+    /// not the runtime has told of it.
     pub fn receive_last(&mut self, batch: &mut Batch, lanes: &mut [Lane]) -> usize {
-        match &mut self.way {
+        let socket = match &mut self.way {
+            Way::Mmsg { socket, .. } => socket.get_ref(),
             #[cfg(feature = "uring")]
-            Way::Uring(ring) if !ring.is_ready() => {
-                batch.receive(ring.socket().as_fd(), lanes, self.local).unwrap_or(0)
-            }
-            _ => self.receive(batch, lanes),
-        }
+            Way::Uring(ring) if ring.is_ready() => return ring.receive(lanes),
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) => ring.socket(),
+        };
+        batch.receive(socket.as_fd(), lanes, self.local).unwrap_or(0)
     }
 
     /// Sends the replies of those lanes that have one.

@@ -215,13 +215,15 @@ fn what_came_before_the_close_can_still_be_read() {
         }
         let (mut batch, mut lanes) = (Batch::new(), lanes());
         let mut seen = BTreeSet::new();
-        // As a worker does: what is ready, then what is left.
-        engine.pause().await;
-        poll_fn(|cx| {
-            datagrams.poll_ready(cx);
-            Poll::Ready(())
-        })
-        .await;
+        // As a worker does that drains: what is ready, then what is left.
+        if engine != Engine::Mmsg {
+            engine.pause().await;
+            poll_fn(|cx| {
+                datagrams.poll_ready(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
         loop {
             let got = datagrams.receive_last(&mut batch, &mut lanes);
             seen.extend(lanes[..got].iter().map(|lane| lane.input[0]));
@@ -229,6 +231,8 @@ fn what_came_before_the_close_can_still_be_read() {
                 break;
             }
         }
-        assert!(seen.len() >= 200 - BATCH_DATAGRAMS, "{} of 200", seen.len());
+        // The ring may have taken a batch that it has not told of.
+        let least = if engine == Engine::Mmsg { 200 } else { 200 - BATCH_DATAGRAMS };
+        assert!(seen.len() >= least, "{} of 200", seen.len());
     });
 }
