@@ -122,7 +122,8 @@ fn load_and_look_up(criterion: &mut Criterion) {
     let (took, ran) = (started.elapsed(), (running() - ran) / 1_000_000);
     let after = resident();
     println!(
-        "load of {} records: {took:.2?} ({ran} ms of processor), {} octets held, resident {} before, {} after, {} at most",
+        "load of {} records: {took:.2?} ({ran} ms of processor), {} octets held, \
+         resident {} before, {} after, {} at most",
         big.records(),
         big.bytes(),
         before.0,

@@ -1,4 +1,8 @@
 //! The control plane: what is read, compiled, started, published and told.
+#![allow(
+    clippy::disallowed_types,
+    reason = "off the query path: control may lock, and hash what it likes"
+)]
 
 pub mod admin;
 pub mod args;
