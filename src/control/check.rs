@@ -65,6 +65,7 @@ pub fn check(
         place.map(|p| (sources.files().position(|file| *file == *p.file), p.line, p.column))
     };
     errors.sort_by_key(order);
+    errors.dedup();
     if format == Format::Report {
         for warning in &corefile.warnings {
             write!(out, "{}", warning.report(sources).replacen("error", "warning", 1))?;
@@ -74,11 +75,16 @@ pub fn check(
         out.write_all(format.print(error, sources).as_bytes())?;
     }
     match errors.len() {
-        0 => writeln!(out, "valid: {} server blocks", corefile.blocks.len())?,
-        count if format == Format::Report => writeln!(out, "{count} errors")?,
+        0 => writeln!(out, "valid: {}", count(corefile.blocks.len(), "server block"))?,
+        faults if format == Format::Report => writeln!(out, "{}", count(faults, "error"))?,
         _ => {}
     }
     Ok(u8::from(!errors.is_empty()))
+}
+
+/// `1 error`, `2 errors`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -96,6 +102,8 @@ mod tests {
             for block in &corefile.blocks {
                 let lines = Lines::new(block, "whoami", None);
                 let uses = lines.stanzas().iter();
+                faults.extend(uses.clone().filter_map(|stanza| lines.no_args(*stanza).err()));
+                // Found twice, told once.
                 faults.extend(uses.filter_map(|stanza| lines.no_args(*stanza).err()));
             }
             faults
@@ -106,10 +114,7 @@ mod tests {
 
     #[test]
     fn a_valid_corefile() {
-        assert_eq!(
-            run(". {\n whoami\n}\n", Format::Report),
-            (0, "valid: 1 server blocks\n".into())
-        );
+        assert_eq!(run(". {\n whoami\n}\n", Format::Report), (0, "valid: 1 server block\n".into()));
     }
 
     #[test]

@@ -186,12 +186,24 @@ impl Parser<'_> {
         if braced {
             self.take();
         }
-        self.directives(&mut block)?;
-        let closed = self.last.as_ref().is_some_and(|last| last.text == "}");
+        let closed = self.directives(&mut block)?;
         if braced && !closed {
-            return Err(self.unclosed());
+            // CoreDNS looks at the last token only, which may be the brace of a directive's options.
+            if self.last.as_ref().is_none_or(|last| last.text != "}") {
+                return Err(self.unclosed());
+            }
+            self.warn("the server block has no closing brace of its own");
+        }
+        if block.keys.is_empty() {
+            let message = "a server block without keys serves nothing";
+            self.files.warnings.push(CorefileError::parsing(&block.place, message));
         }
         Ok(Some(block))
+    }
+
+    fn warn(&mut self, message: &str) {
+        let warning = self.error(message);
+        self.files.warnings.push(warning);
     }
 
     fn unclosed(&self) -> CorefileError {
@@ -238,19 +250,19 @@ impl Parser<'_> {
         }
     }
 
-    /// Lines of a block up to its closing brace (consumed) or the end of the file.
-    fn directives(&mut self, block: &mut RawBlock) -> Result<(), CorefileError> {
+    /// Lines of a block up to its closing brace (consumed: true) or the end of the file.
+    fn directives(&mut self, block: &mut RawBlock) -> Result<bool, CorefileError> {
         while let Some(token) = self.peek() {
             match token.text.as_str() {
                 "}" => {
                     self.take();
-                    return Ok(());
+                    return Ok(true);
                 }
                 "import" => self.import()?,
                 _ => self.directive(block)?,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// One use of a directive: its line, and its block if one opens.

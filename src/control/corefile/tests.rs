@@ -214,6 +214,12 @@ fn warnings_are_kept() {
     let corefile = load(". {\n whoami#x log\n import /none/*.conf\n}").expect("accepted");
     let warnings: Vec<_> = corefile.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 2);
+    let warning = |text: &str| load(text).expect("accepted").warnings[0].to_string();
+    assert_eq!(
+        warning(". {\n cache {\n }\n"),
+        "Corefile:3:2: the server block has no closing brace of its own"
+    );
+    assert_eq!(warning("{\n log\n}"), "Corefile:1:1: a server block without keys serves nothing");
     assert!(warnings[0].starts_with("Corefile:2:11: a comment"));
     assert!(warnings[1].ends_with("No files matching import glob pattern: /none/*.conf"));
 }
