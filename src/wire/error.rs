@@ -11,7 +11,7 @@ pub enum WireError {
     Overrun,
     /// A label type other than ordinary labels and pointers (RFC 6891 section 5).
     Label,
-    /// A compression pointer that does not point backwards (RFC 1035 section 4.1.4).
+    /// A compression pointer that does not point backwards to a name (RFC 1035 section 4.1.4).
     Pointer,
     /// A name over 255 octets (RFC 1035 section 2.3.4).
     Long,
@@ -29,7 +29,7 @@ impl fmt::Display for WireError {
             Self::Short => "message ends early",
             Self::Overrun => "RDATA runs over the end of the message",
             Self::Label => "bad label type",
-            Self::Pointer => "compression pointer does not point backwards",
+            Self::Pointer => "compression pointer does not point backwards to a name",
             Self::Long => "name over 255 octets",
             Self::Rdata => "RDATA does not suit its type",
             Self::Trailing => "octets after the last record",

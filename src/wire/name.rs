@@ -13,6 +13,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 
 use super::error::{NameError, WireError};
+use super::header::HEADER_BYTES;
 use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX, NAME_LABELS_MAX};
 
 /// One valid uncompressed name, the root label included.
@@ -311,7 +312,8 @@ impl NameBuf {
     /// ends in the message.
     ///
     /// A pointer must point before the part of the name that it ends ("a prior occurrence",
-    /// RFC 1035 section 4.1.4): each hop goes strictly backwards, so no loop is followed.
+    /// RFC 1035 section 4.1.4), but not into the header: each hop goes strictly backwards, so no
+    /// loop is followed.
     ///
     /// # Errors
     /// The name runs over the end, is too long, or has a bad label or pointer.
@@ -520,7 +522,8 @@ pub(super) fn walk_name<'m>(
             0xc0.. => {
                 let low = *message.get(at + 1).ok_or(WireError::Short)?;
                 let target = usize::from(len & 0x3f) << 8 | usize::from(low);
-                if target >= stretch {
+                // No name stands in the header, whose octets change when a message is edited.
+                if target >= stretch || target < HEADER_BYTES {
                     return Err(WireError::Pointer);
                 }
                 end = end.or(Some(at + 2));
@@ -615,17 +618,24 @@ mod tests {
 
     #[test]
     fn pointers_go_backwards() {
-        //             0        3         8
-        let message = b"\x01b\0\x03org\0\x01a\xc0\x03\xc0\x08";
-        assert_eq!(NameBuf::read(message, 8), Ok((name("a.org."), 12)));
-        assert_eq!(NameBuf::read(message, 12), Ok((name("a.org."), 14)));
-        assert_eq!(skip_name(message, 8), Ok(12));
-        assert_eq!(NameBuf::read(b"\xc0\x00", 0), Err(WireError::Pointer));
-        assert_eq!(NameBuf::read(b"\x01a\xc0\x00", 0), Err(WireError::Pointer));
-        assert_eq!(NameBuf::read(b"\x01a\xc0\x05\x01b\0", 0), Err(WireError::Pointer));
-        assert_eq!(NameBuf::read(b"\xc0", 0), Err(WireError::Short));
+        let read = |names: &[u8], at: usize| {
+            NameBuf::read(&[&[0; HEADER_BYTES], names].concat(), HEADER_BYTES + at)
+                .map(|(name, end)| (name.to_string(), end - HEADER_BYTES))
+        };
+        //             12       15        20        24
+        let names = b"\x01b\0\x03org\0\x01a\xc0\x0f\xc0\x14";
+        assert_eq!(read(names, 8), Ok(("a.org.".into(), 12)));
+        assert_eq!(read(names, 12), Ok(("a.org.".into(), 14)));
+        assert_eq!(skip_name(names, 8), Ok(12));
+        let refused = Err(WireError::Pointer);
+        assert_eq!(read(b"\xc0\x0c", 0), refused);
+        assert_eq!(read(b"\x01a\xc0\x0c", 0), refused);
+        assert_eq!(read(b"\x01a\xc0\x11\x01b\0", 0), refused);
+        assert_eq!(read(b"\xc0", 0), Err(WireError::Short));
         // Two names that point into each other: the second hop would go forwards.
-        assert_eq!(NameBuf::read(b"\x01a\xc0\x04\x01b\xc0\x00", 4), Err(WireError::Pointer));
+        assert_eq!(read(b"\x01a\xc0\x10\x01b\xc0\x0c", 4), refused);
+        // Into the header, where a root label seems to stand.
+        assert_eq!(read(b"\x01a\xc0\x0b", 0), refused);
     }
 
     #[test]

@@ -51,7 +51,10 @@ pub fn records_of(data: &[u8]) {
     }
     assert_eq!(said(reply.bytes()), before);
     reply.patch_ttls(|_, ttl| ttl.saturating_sub(1));
-    assert_eq!(validate(reply.bytes()), Ok(()));
+    // A name of theirs may point at octets of a TTL: then it is another name now, or none.
+    if validate(reply.bytes()).is_err() {
+        return;
+    }
     let before = said(reply.bytes());
     let middle = reply.len() / 2;
     let cut = reply.truncate_to(middle);
