@@ -521,10 +521,28 @@ impl Reply {
     /// They do not fit: nothing was written.
     #[inline]
     pub fn push_block(&mut self, section: Section, bytes: &[u8], records: u16) -> Result<(), Full> {
+        self.push_block_with(section, bytes, records, |_, _| {})
+    }
+
+    /// As [`Reply::push_block`], for a block whose pointers depend on where it comes to stand:
+    /// `point` gets the copy and its offset in the message.
+    ///
+    /// # Errors
+    /// It does not fit: nothing was written.
+    #[inline]
+    pub fn push_block_with(
+        &mut self,
+        section: Section,
+        bytes: &[u8],
+        records: u16,
+        point: impl FnOnce(&mut [u8], usize),
+    ) -> Result<(), Full> {
         self.enter(section)?;
-        let len = self.len;
+        let at = self.len;
         self.put(bytes)?;
-        self.count(records).inspect_err(|_| self.len = len)
+        self.count(records).inspect_err(|_| self.len = at)?;
+        point(&mut self.buf[at..self.len], at);
+        Ok(())
     }
 
     /// Adds the OPT record; only `finish` does.

@@ -14,7 +14,7 @@ use super::dnssec::Proof;
 use super::index::{ALIAS, At, CUT, DNAME, HIDDEN, Node, RRSIG, Set, Spelled, label_starts};
 use super::tail::Tail;
 use super::zone::{NS, SOA, Zone};
-use crate::limits::{ZONE_ADDITIONAL_MAX, ZONE_ALIASES_MAX, ZONE_TAIL_BYTES_MAX};
+use crate::limits::{ZONE_ADDITIONAL_MAX, ZONE_ALIASES_MAX};
 use crate::wire::{
     Full, HEADER_BYTES, Name, NameBuf, Question, Rdata, Reply, Section, rclass, rcode,
 };
@@ -99,10 +99,24 @@ struct Answering<'z, 'a> {
     plain: bool,
     /// Nodes whose NSEC or NSEC3 records stand in the authority section: 0 or a place.
     proved: [At; PROOF_NODES_MAX],
+    /// Where an alias leads that is to be chased.
+    target: Option<NameBuf>,
     reply: &'a mut Reply,
 }
 
-type Written = Result<Outcome, Full>;
+/// As `Outcome`, without the name: that is in `Answering::target`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Answer,
+    NoData,
+    EmptyNonTerminal,
+    NxDomain,
+    Delegation,
+    Chase,
+    Loop,
+}
+
+type Written = Result<Kind, Full>;
 
 impl Zone {
     /// Answers `question` into `reply`, which was started with it and is empty otherwise.
@@ -113,18 +127,34 @@ impl Zone {
         };
         let start = reply.mark();
         let plain = question.name.as_bytes() == question.lower.as_bytes();
-        let proved = [0; PROOF_NODES_MAX];
-        let mut answering = Answering { zone: self, question, dnssec_ok, plain, proved, reply };
+        let mut answering = Answering {
+            zone: self,
+            question,
+            dnssec_ok,
+            plain,
+            proved: [0; PROOF_NODES_MAX],
+            target: None,
+            reply,
+        };
         answering.reply.set_aa(true);
         let written = match self.index.find(prefix) {
             Some(node) if !node.has(CUT | ALIAS | HIDDEN) => answering.exact(&node),
             _ => answering.elsewhere(prefix),
         };
-        written.unwrap_or_else(|Full| {
-            reply.rewind(start);
-            reply.set_flags(reply.flags().with_tc(true));
-            Outcome::TooLong
-        })
+        match (written, answering.target) {
+            (Ok(Kind::Answer), _) => Outcome::Answer,
+            (Ok(Kind::NoData), _) => Outcome::NoData,
+            (Ok(Kind::EmptyNonTerminal), _) => Outcome::EmptyNonTerminal,
+            (Ok(Kind::NxDomain), _) => Outcome::NxDomain,
+            (Ok(Kind::Delegation), _) => Outcome::Delegation,
+            (Ok(Kind::Chase), Some(target)) => Outcome::Chase { target },
+            (Ok(Kind::Chase | Kind::Loop), _) => Outcome::Loop,
+            (Err(Full), _) => {
+                reply.rewind(start);
+                reply.set_flags(reply.flags().with_tc(true));
+                Outcome::TooLong
+            }
+        }
     }
 
     /// Writes rcode and authority section behind a chased alias, as CoreDNS does: a negative answer
@@ -138,8 +168,15 @@ impl Zone {
         reply: &mut Reply,
     ) -> Result<(), Full> {
         let plain = question.name.as_bytes() == question.lower.as_bytes();
-        let proved = [0; PROOF_NODES_MAX];
-        let mut answering = Answering { zone: self, question, dnssec_ok, plain, proved, reply };
+        let mut answering = Answering {
+            zone: self,
+            question,
+            dnssec_ok,
+            plain,
+            proved: [0; PROOF_NODES_MAX],
+            target: None,
+            reply,
+        };
         match chased {
             Chased::Records => answering.authority_ns()?,
             Chased::Failed => {
@@ -245,7 +282,7 @@ impl<'z> Answering<'z, '_> {
         if matches!(set.rtype, MX | SRV | SVCB | HTTPS) || is_apex_ns {
             self.additional(node, set, &[]);
         }
-        Ok(Outcome::Answer)
+        Ok(Kind::Answer)
     }
 
     /// ANY, RRSIG, or a type that the name does not have.
@@ -258,12 +295,12 @@ impl<'z> Answering<'z, '_> {
                     self.push(Section::Answer, owner, node, &set)?;
                 }
                 self.authority_ns()?;
-                Ok(Outcome::Answer)
+                Ok(Kind::Answer)
             }
             // One record set is an answer (RFC 8482 section 4.1).
             ANY if node.sets().next().is_some() => {
                 let set = node.sets().find(|set| set.rtype != RRSIG).or(node.set(RRSIG));
-                let Some(set) = set else { return Ok(Outcome::NoData) };
+                let Some(set) = set else { return Ok(Kind::NoData) };
                 self.push(Section::Answer, owner, node, &set)?;
                 if self.dnssec_ok {
                     self.push_signatures(Section::Answer, owner, node, set.rtype)?;
@@ -274,7 +311,7 @@ impl<'z> Answering<'z, '_> {
                 self.authority_soa()?;
                 self.prove(Proof::NoData { name: node.prefix() })?;
                 let is_empty = node.sets().next().is_none();
-                Ok(if is_empty { Outcome::EmptyNonTerminal } else { Outcome::NoData })
+                Ok(if is_empty { Kind::EmptyNonTerminal } else { Kind::NoData })
             }
         }
     }
@@ -295,7 +332,7 @@ impl<'z> Answering<'z, '_> {
                 self.reply.set_rcode(rcode::NXDOMAIN);
                 self.authority_soa()?;
                 self.prove(Proof::NxDomain { name: prefix, encloser })?;
-                Ok(Outcome::NxDomain)
+                Ok(Kind::NxDomain)
             }
         }
     }
@@ -328,6 +365,12 @@ impl<'z> Answering<'z, '_> {
         Ok(target)
     }
 
+    /// The alias is to be chased.
+    fn chase(&mut self, target: NameBuf) -> Written {
+        self.target = Some(target);
+        Ok(Kind::Chase)
+    }
+
     /// The name that the first record of a CNAME or DNAME set leads to, in lower case.
     fn target(&self, node: &Node<'z>, set: &Set<'z>) -> NameBuf {
         let mut room = Spelled::new();
@@ -344,13 +387,13 @@ impl<'z> Answering<'z, '_> {
         seen[0] = first.unwrap_or(0);
         for count in 1..=ZONE_ALIASES_MAX {
             let Some(prefix) = strip(target.as_name().as_bytes(), &self.zone.apex) else {
-                return Ok(Outcome::Chase { target });
+                return self.chase(target);
             };
             let node = match self.zone.locate(prefix, self.question.rtype) {
                 Place::Exact(node) => node,
                 Place::Cut(node) => return self.delegation(&node),
                 // As in CoreDNS, whatever else may know the name has its turn first.
-                _ => return Ok(Outcome::Chase { target }),
+                _ => return self.chase(target),
             };
             if !self.is_followed(&node) {
                 return self.end_of_chain(&node, &target);
@@ -362,7 +405,7 @@ impl<'z> Answering<'z, '_> {
             target = self.push_alias(&node, target.as_name())?;
         }
         self.authority_ns()?;
-        Ok(Outcome::Answer)
+        Ok(Kind::Answer)
     }
 
     fn end_of_chain(&mut self, node: &Node<'z>, name: &NameBuf) -> Written {
@@ -377,7 +420,7 @@ impl<'z> Answering<'z, '_> {
             }
             self.authority_ns()?;
             self.additional(node, &set, &[]);
-            return Ok(Outcome::Answer);
+            return Ok(Kind::Answer);
         }
         // CoreDNS has NS records here unless nothing at all stands at the name. A validator needs
         // the SOA and a proof (RFC 4035 section 3.1.3.1).
@@ -388,7 +431,7 @@ impl<'z> Answering<'z, '_> {
         } else {
             self.authority_ns()?;
         }
-        Ok(Outcome::Answer)
+        Ok(Kind::Answer)
     }
 
     /// A referral (RFC 1034 section 4.3.2 step 3b).
@@ -396,7 +439,7 @@ impl<'z> Answering<'z, '_> {
         if self.reply.counts().answer == 0 {
             self.reply.set_aa(false);
         }
-        let Some(set) = node.set(NS) else { return Ok(Outcome::Delegation) };
+        let Some(set) = node.set(NS) else { return Ok(Kind::Delegation) };
         let owner = self.zone.name_of(node);
         self.push(Section::Authority, owner.as_name(), node, &set)?;
         if self.dnssec_ok {
@@ -409,12 +452,12 @@ impl<'z> Answering<'z, '_> {
             }
         }
         self.additional(node, &set, node.prefix());
-        Ok(Outcome::Delegation)
+        Ok(Kind::Delegation)
     }
 
     /// Below a DNAME: the record, a CNAME made from it, and what that leads to (RFC 6672 section 3).
     fn dname(&mut self, node: &Node<'z>, prefix: &[u8]) -> Written {
-        let Some(set) = node.set(DNAME_TYPE) else { return Ok(Outcome::Loop) };
+        let Some(set) = node.set(DNAME_TYPE) else { return Ok(Kind::Loop) };
         let owner = self.zone.name_of(node);
         self.push(Section::Answer, owner.as_name(), node, &set)?;
         if self.dnssec_ok {
@@ -425,16 +468,16 @@ impl<'z> Answering<'z, '_> {
         let Ok(target) = NameBuf::join(left, to.as_name()) else {
             // RFC 6672 section 2.2: the name would be too long.
             self.reply.set_rcode(rcode::YXDOMAIN);
-            return Ok(Outcome::Answer);
+            return Ok(Kind::Answer);
         };
         if target.as_name() == self.question.lower {
-            return Ok(Outcome::Loop);
+            return Ok(Kind::Loop);
         }
         let (lower, ttl) = (self.question.lower, set.ttl());
         self.reply.push_name(Section::Answer, lower, CNAME, target.as_name(), ttl)?;
         if matches!(self.question.rtype, CNAME | ANY) {
             self.authority_ns()?;
-            return Ok(Outcome::Answer);
+            return Ok(Kind::Answer);
         }
         self.follow(target, None)
     }
@@ -446,7 +489,7 @@ impl<'z> Answering<'z, '_> {
         if self.is_followed(node) {
             let target = self.push_alias(node, owner)?;
             let outcome = self.follow(target, Some(node.at))?;
-            if !matches!(outcome, Outcome::Chase { .. }) {
+            if outcome != Kind::Chase {
                 self.prove_if_room(proof);
             }
             return Ok(outcome);
@@ -458,7 +501,7 @@ impl<'z> Answering<'z, '_> {
         let Some(set) = found else {
             self.authority_soa()?;
             self.prove(Proof::WildcardNoData { name: prefix, encloser })?;
-            return Ok(Outcome::NoData);
+            return Ok(Kind::NoData);
         };
         self.push(Section::Answer, owner, node, &set)?;
         if self.dnssec_ok {
@@ -469,7 +512,7 @@ impl<'z> Answering<'z, '_> {
         if matches!(set.rtype, MX | SRV | SVCB | HTTPS) {
             self.additional(node, &set, &[]);
         }
-        Ok(Outcome::Answer)
+        Ok(Kind::Answer)
     }
 
     /// Writes a set record by record under any name, in any place.
@@ -530,13 +573,15 @@ impl<'z> Answering<'z, '_> {
         if tail.records == 0 {
             return Ok(());
         }
+        if !self.plain || !tail.fits(self.reply.len()) {
+            return self.push_tail_slowly(tail, rtype);
+        }
         let name = self.question.lower.as_bytes().len();
         let apex_at = HEADER_BYTES + name - self.zone.apex.len();
-        let mut room = [0; ZONE_TAIL_BYTES_MAX];
-        if let Some(bytes) = tail.at(apex_at, self.reply.len(), &mut room).filter(|_| self.plain) {
-            return self.reply.push_block(Section::Authority, bytes, tail.records);
-        }
-        self.push_tail_slowly(tail, rtype)
+        let bytes = tail.bytes();
+        self.reply.push_block_with(Section::Authority, bytes, tail.records, |block, at| {
+            tail.point(block, apex_at, at);
+        })
     }
 
     #[cold]

@@ -73,7 +73,8 @@ pub(super) struct Set<'z> {
 
 /// The hash of a prefix. Its seed is fixed: only who writes the zone chooses the names in it.
 pub(super) fn hash(prefix: &[u8]) -> u64 {
-    let mut hasher = FixedState::with_seed(0x5eed_20ad).build_hasher();
+    const STATE: FixedState = FixedState::with_seed(0x5eed_20ad);
+    let mut hasher = STATE.build_hasher();
     hasher.write(prefix);
     hasher.finish()
 }

@@ -66,20 +66,22 @@ impl Tail {
         tail
     }
 
-    /// The octets for a message in which the apex stands at `apex_at` and this comes to stand at
-    /// `at`. None if they must be written record by record.
+    /// The octets, whose pointers `point` must set.
     #[inline]
-    pub fn at<'r>(
-        &self,
-        apex_at: usize,
-        at: usize,
-        room: &'r mut [u8; ZONE_TAIL_BYTES_MAX],
-    ) -> Option<&'r [u8]> {
-        if self.bytes.is_empty() || at + self.bytes.len() > OFFSET_MAX {
-            return None;
-        }
-        let out = &mut room[..self.bytes.len()];
-        out.copy_from_slice(&self.bytes);
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it can be copied to that place of a message; else it is written record by record.
+    #[inline]
+    pub fn fits(&self, at: usize) -> bool {
+        !self.bytes.is_empty() && at + self.bytes.len() <= OFFSET_MAX
+    }
+
+    /// Sets the pointers of a copy that stands at `at` of a message in which the apex stands at
+    /// `apex_at`.
+    #[inline]
+    pub fn point(&self, out: &mut [u8], apex_at: usize, at: usize) {
         for &place in &self.pointers {
             let place = usize::from(place);
             let kept = u16::from_be_bytes([out[place], out[place + 1]]);
@@ -89,7 +91,6 @@ impl Tail {
             };
             out[place..place + 2].copy_from_slice(&(POINTER | target).to_be_bytes());
         }
-        Some(out)
     }
 }
 
