@@ -24,6 +24,8 @@ pub enum Mail {
         /// The message; `None` if the leader failed.
         message: Option<Arc<[u8]>>,
     },
+    /// A table was replaced: readers are refreshed at the start of the turn, which this wakes for.
+    Refresh,
     /// A new snapshot is published.
     Published,
     /// Serve what has arrived and what is parked, accept no new connections, then end.

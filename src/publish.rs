@@ -1,17 +1,20 @@
 //! Publishing downwards: immutable values, swapped whole, freed by control.
 //!
-//! A [`Published`] is an arc-swap that workers load during a turn. What is replaced is not freed
-//! when the swap is done: control keeps its own `Arc` until every worker has been between turns, so
-//! that the last drop, which may free a large graph, is never a worker's. A guard never survives a
-//! turn; a worker that sleeps is between turns.
+//! A [`Published`] is an arc-swap. Workers read it through a [`Reader`] of their own, which is an
+//! ordinary pointer between refreshes: a swap counts up an epoch and wakes the workers, and each
+//! refreshes its readers at the start of its next turn. What is replaced is not freed when the swap
+//! is done: control keeps its own `Arc` until every worker has refreshed and has been between turns,
+//! so that the last drop, which may free a large graph, is never a worker's.
 //!
-//! Costs: a load is a few nanoseconds without a shared write; a swap is one, plus the wait.
+//! Costs: a read is a load; a turn reads the epoch once; a swap wakes every worker once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+
+use crate::mail::{Mail, Mailbox};
 
 /// Where one worker is, on a cache line of its own. Odd while it is in a turn.
 #[repr(align(128))]
@@ -20,41 +23,75 @@ struct TurnNumber {
     turn: AtomicU64,
     /// Number of the oldest generation that the worker still holds.
     oldest: AtomicU64,
+    /// The epoch in which the worker has refreshed its readers.
+    refreshed: AtomicU64,
 }
 
 /// The turn numbers of all workers.
-#[derive(Debug)]
-pub struct Turns(Box<[TurnNumber]>);
+pub struct Turns {
+    numbers: Box<[TurnNumber]>,
+    /// Counts up with each value that is replaced.
+    epoch: AtomicU64,
+    mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+}
 
 impl Turns {
     /// Of so many workers, none of them in a turn.
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self((0..workers).map(|_| TurnNumber::default()).collect()))
+        Arc::new(Self {
+            numbers: (0..workers).map(|_| TurnNumber::default()).collect(),
+            epoch: AtomicU64::new(0),
+            mailboxes: OnceLock::new(),
+        })
+    }
+
+    /// The mailboxes of the workers, by which they are woken to refresh their readers.
+    pub fn wake_by(&self, mailboxes: Vec<Arc<Mailbox>>) {
+        // Set once, before any worker starts.
+        let _ = self.mailboxes.set(mailboxes);
+    }
+
+    /// The epoch: a worker whose readers are of another refreshes them.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Begins an epoch, and wakes the workers that sleep.
+    fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        for mailbox in self.mailboxes.get().into_iter().flatten() {
+            mailbox.send(Mail::Refresh);
+        }
     }
 
     /// Worker `index` begins a turn: from here it may load what is published.
     pub fn begin(&self, index: u16) {
-        let turn = &self.0[index as usize].turn;
+        let turn = &self.numbers[index as usize].turn;
         turn.store(turn.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
         // Pairs with the fence in `passed`: either control sees that we are in a turn, or we see
         // what it has published.
         fence(Ordering::SeqCst);
     }
 
-    /// Worker `index` ends its turn: it holds nothing that it has loaded.
-    pub fn end(&self, index: u16, oldest_generation: u64) {
-        let this = &self.0[index as usize];
+    /// Worker `index` ends its turn: it holds nothing that it has loaded, but for what its readers
+    /// have been refreshed to.
+    pub fn end(&self, index: u16, oldest_generation: u64, refreshed: u64) {
+        let this = &self.numbers[index as usize];
+        this.refreshed.store(refreshed, Ordering::Release);
         this.oldest.store(oldest_generation, Ordering::Release);
         let turn = this.turn.load(Ordering::Relaxed);
         this.turn.store((turn | 1) + 1, Ordering::Release);
     }
 
-    /// Waits until every worker has been between turns since the call.
+    /// Waits until every worker has refreshed its readers and been between turns since the call.
     pub async fn passed(&self) {
         fence(Ordering::SeqCst);
-        let seen: Vec<u64> = self.0.iter().map(|one| one.turn.load(Ordering::Acquire)).collect();
-        for (one, seen) in self.0.iter().zip(seen) {
-            while seen & 1 == 1 && one.turn.load(Ordering::Acquire) == seen {
+        let epoch = self.epoch();
+        let turn = |one: &TurnNumber| one.turn.load(Ordering::Acquire);
+        let seen: Vec<u64> = self.numbers.iter().map(turn).collect();
+        for (one, seen) in self.numbers.iter().zip(seen) {
+            let stale = || one.refreshed.load(Ordering::Acquire) < epoch;
+            while stale() || (seen & 1 == 1 && turn(one) == seen) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -62,23 +99,51 @@ impl Turns {
 
     /// Whether no worker holds a generation below `generation` any more.
     pub fn is_released(&self, generation: u64) -> bool {
-        self.0.iter().all(|one| one.oldest.load(Ordering::Acquire) >= generation)
+        self.numbers.iter().all(|one| one.oldest.load(Ordering::Acquire) >= generation)
     }
 }
 
 /// A value that control replaces while workers read it.
 #[derive(Debug)]
-pub struct Published<T>(ArcSwap<T>);
+pub struct Published<T>(Arc<ArcSwap<T>>);
+
+/// One worker's view of a published value, as of its last refresh.
+#[derive(Debug)]
+pub struct Reader<T> {
+    value: Arc<T>,
+    source: Arc<ArcSwap<T>>,
+}
+
+impl<T> Reader<T> {
+    /// The value.
+    #[inline]
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// Takes the newest value: at the start of a turn whose epoch is another.
+    pub fn refresh(&mut self) {
+        let newest = self.source.load();
+        if !Arc::ptr_eq(&newest, &self.value) {
+            self.value = Arc::clone(&newest);
+        }
+    }
+}
 
 impl<T: Send + Sync + 'static> Published<T> {
     /// Publishes a first value.
     pub fn new(value: T) -> Self {
-        Self(ArcSwap::from_pointee(value))
+        Self(Arc::new(ArcSwap::from_pointee(value)))
     }
 
     /// Publishes a first value that is shared already.
     pub fn from_arc(value: Arc<T>) -> Self {
-        Self(ArcSwap::new(value))
+        Self(Arc::new(ArcSwap::new(value)))
+    }
+
+    /// A worker's view of the value.
+    pub fn reader(&self) -> Reader<T> {
+        Reader { value: self.0.load_full(), source: Arc::clone(&self.0) }
     }
 
     /// The value, for use within this turn.
@@ -101,6 +166,7 @@ impl<T: Send + Sync + 'static> Published<T> {
     /// As `set`, of a value that is shared already.
     pub fn set_arc(&self, turns: &Arc<Turns>, value: Arc<T>) {
         let old = self.0.swap(value);
+        turns.next_epoch();
         let turns = Arc::clone(turns);
         tokio::spawn(async move {
             turns.passed().await;
@@ -114,6 +180,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_reader_holds_its_value_until_it_is_refreshed() {
+        let turns = Turns::new(1);
+        let value = Published::new(1);
+        let mut reader = value.reader();
+        let old = Arc::downgrade(&value.get());
+        value.set(&turns, 2);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!((*reader.get(), old.strong_count()), (1, 2), "the reader's and control's");
+        turns.begin(0);
+        reader.refresh();
+        assert_eq!((*reader.get(), old.strong_count()), (2, 1), "control drops last");
+        turns.end(0, 0, turns.epoch());
+        while old.upgrade().is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
     async fn freed_only_between_turns() {
         let turns = Turns::new(2);
         let value = Published::new(String::from("old"));
@@ -125,12 +209,13 @@ mod tests {
         assert!(weak.upgrade().is_some());
         assert_eq!((held.as_str(), value.load().as_str()), ("old", "new"));
         drop(held);
-        turns.end(1, 7);
+        turns.end(1, 7, turns.epoch());
+        turns.end(0, 0, turns.epoch());
         while weak.upgrade().is_some() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert!(!turns.is_released(7), "worker 0 has not said so");
-        turns.end(0, 8);
+        turns.end(0, 8, turns.epoch());
         assert!(turns.is_released(7) && !turns.is_released(8));
     }
 }

@@ -94,6 +94,8 @@ impl Crew {
         let mailboxes: Result<Vec<_>, _> =
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect();
         let mailboxes = mailboxes.map_err(|error| format!("eventfd: {error}"))?;
+        let turns = Turns::new(workers);
+        turns.wake_by(mailboxes.clone());
         let rings = (0..workers).map(|_| Arc::new(ArrayQueue::new(EVENTS_MAX))).collect();
         let tally = Tally::new(workers + 1);
         let engine = engine(serve.io_engine);
@@ -104,7 +106,7 @@ impl Crew {
             engine,
             steering: Steering::default(),
             tally,
-            turns: Turns::new(workers),
+            turns,
             events: Events { rings, bell: Arc::default() },
             mailboxes,
             published: None,

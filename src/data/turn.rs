@@ -27,8 +27,7 @@ use crate::limits::{
 };
 use crate::snapshot::Snapshot;
 use crate::wire::{
-    HEADER_BYTES, Name, NameBuf, QueryView, Question, QuestionAt, parse_query, question_end,
-    rclass, rcode,
+    HEADER_BYTES, Name, NameBuf, QueryView, Question, parse_query, question_end, rclass, rcode,
 };
 
 /// Where replies go that are not those of the batch at hand.
@@ -42,7 +41,8 @@ pub trait Outlet {
 /// A query of the batch between its phases.
 #[derive(Clone, Copy)]
 struct Prepared {
-    view: QueryView,
+    /// None: the gate has refused it.
+    view: Option<QueryView>,
     lower: NameBuf,
     place: Place,
 }
@@ -57,7 +57,7 @@ pub struct Turn {
     generations: Vec<Generation>,
     slots: Slots,
     timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
-    prepared: Vec<Option<Prepared>>,
+    prepared: Vec<Prepared>,
     /// Idle time-out that is told to clients on streams, in units of 100 ms (RFC 7828).
     keepalive: u16,
 }
@@ -73,7 +73,10 @@ impl Turn {
             generations: vec![first],
             slots: Slots::new(),
             timers: BinaryHeap::new(),
-            prepared: vec![None; BATCH_DATAGRAMS],
+            prepared: vec![
+                Prepared { view: None, lower: NameBuf::root(), place: NOWHERE };
+                BATCH_DATAGRAMS
+            ],
             keepalive: 100,
         }
     }
@@ -89,6 +92,18 @@ impl Turn {
         let next = Generation::adopt(snapshot, self.core.index, old);
         self.generations.push(next);
         self.retire();
+    }
+
+    /// Takes the newest values of the tables that links read.
+    pub fn refresh(&mut self) {
+        for generation in &self.generations {
+            for (index, block) in generation.snapshot.blocks.iter().enumerate() {
+                for (link, this) in block.chain.iter().enumerate() {
+                    let local = generation.locals.of(index as u16, link as u16);
+                    this.refresh(&mut local.borrow_mut());
+                }
+            }
+        }
     }
 
     /// Drops generations that nothing is parked in, but for the current one; gives the number of
@@ -123,29 +138,31 @@ impl Turn {
     /// Serves a batch of one listener's datagrams: fills in the lanes' outputs.
     pub fn batch(&mut self, lanes: &mut [Lane], outlet: &mut dyn Outlet) {
         for (index, lane) in lanes.iter_mut().enumerate() {
-            self.prepared[index] = self.parse(lane);
-            if self.prepared[index].is_none() && lane.output_len == 0 {
+            self.parse(lane, index);
+            if self.prepared[index].view.is_none() && lane.output_len == 0 {
                 outlet.pass(&lane.client);
             }
         }
         let current = self.generations.last().expect("a worker has adopted a snapshot");
         for (prepared, lane) in self.prepared.iter_mut().zip(lanes.iter()) {
-            if let Some(prepared) = prepared {
-                route_and_hint(current, prepared, &lane.client);
-            }
+            route_and_hint(current, prepared, &lane.client);
         }
         for (index, lane) in lanes.iter_mut().enumerate() {
-            if let Some(prepared) = self.prepared[index].take() {
-                self.serve(lane, &prepared, outlet);
+            if let Some(view) = self.prepared[index].view {
+                self.serve(lane, &view, index, outlet);
             }
         }
         self.run_detached(outlet);
     }
 
     /// The one gate (part 2): reads the query in place, or answers what is refused.
-    fn parse(&mut self, lane: &mut Lane) -> Option<Prepared> {
+    fn parse(&mut self, lane: &mut Lane, index: usize) {
         let message = &lane.input[..lane.input_len];
+        let prepared = &mut self.prepared[index];
+        prepared.view = None;
+        prepared.place = NOWHERE;
         lane.output_len = 0;
+        lane.timed = None;
         self.core.tally.add(self.counters.queries, 1);
         let view = match parse_query(message) {
             Ok(view) => view,
@@ -155,19 +172,18 @@ impl Turn {
                     let end = question_end(message);
                     lane.output_len = refuse(refusal, message, end, &mut lane.output);
                 }
-                return None;
+                return;
             }
         };
-        let mut lower = NameBuf::root();
         if let Some(question) = view.question {
-            lower.set(name_at(message, &question));
-            lower.make_lower();
+            prepared.lower.set(question.name(message));
+            prepared.lower.make_lower();
         }
-        Some(Prepared { view, lower, place: NOWHERE })
+        prepared.view = Some(view);
     }
 
     /// Parts 4 and 5 for one query of a batch: its reply, if it has one yet, is in the lane.
-    fn serve(&mut self, lane: &mut Lane, prepared: &Prepared, outlet: &mut dyn Outlet) {
+    fn serve(&mut self, lane: &mut Lane, view: &QueryView, index: usize, outlet: &mut dyn Outlet) {
         if self.is_shed(&lane.client) {
             self.core.tally.add(self.counters.shed, 1);
             outlet.pass(&lane.client);
@@ -177,9 +193,9 @@ impl Turn {
         std::mem::swap(&mut self.walk.request, &mut lane.input);
         self.walk.request_len = lane.input_len;
         self.walk.client_level().reply.swap_buf(&mut lane.output);
-        self.open_question(prepared);
+        self.open_question(view, index);
         let generation = self.generations.len() - 1;
-        let outcome = match prepared.place.block {
+        let outcome = match self.prepared[index].place.block {
             Place::NOWHERE => Outcome::Done,
             _ => self.run(generation, |walk, core, generation| walk.start(core, generation)),
         };
@@ -203,8 +219,8 @@ impl Turn {
         }
     }
 
-    fn open_question(&mut self, prepared: &Prepared) {
-        let view = &prepared.view;
+    fn open_question(&mut self, view: &QueryView, index: usize) {
+        let prepared = &self.prepared[index];
         let plain = Asked {
             id: view.id,
             flags: view.flags,
@@ -223,7 +239,7 @@ impl Turn {
         let level = &mut levels[0];
         match view.question {
             Some(question) => {
-                let name = name_at(request, &question);
+                let name = question.name(request);
                 let (rtype, rclass) = (question.rtype, question.rclass);
                 level.open_lowered(name, &prepared.lower, rtype, rclass, asked);
             }
@@ -520,15 +536,9 @@ enum Waiting {
     Over(Fetched),
 }
 
-fn name_at<'m>(message: &'m [u8], question: &QuestionAt) -> Name<'m> {
-    let start = question.name_at as usize;
-    let bytes = message.get(start..start + question.name_len as usize).unwrap_or(&[0]);
-    Name::from_wire(bytes).map_or(Name::ROOT, |(name, _)| name)
-}
-
 /// Part 3: finds the block, and has its leaves touch what the answer would read.
 fn route_and_hint(current: &Generation, prepared: &mut Prepared, client: &Client) {
-    let Some(at) = prepared.view.question else { return };
+    let Some(at) = prepared.view.and_then(|view| view.question) else { return };
     let lower = prepared.lower.as_name();
     let (rtype, rclass) = (at.rtype, at.rclass);
     let question = Question { name: lower, lower, rtype, rclass };

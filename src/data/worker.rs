@@ -137,6 +137,8 @@ pub struct Worker {
     stream_lane: Lane,
     next_port: usize,
     draining: bool,
+    /// The epoch of the last refresh.
+    refreshed: u64,
     sleep: Pin<Box<Sleep>>,
     bell: AsyncFd<Arc<Mailbox>>,
 }
@@ -157,6 +159,7 @@ impl Worker {
             stream_lane: Lane::new(),
             next_port: 0,
             draining: false,
+            refreshed: 0,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             bell,
         };
@@ -194,6 +197,11 @@ impl Worker {
     fn turn(&mut self) -> bool {
         let index = self.seat.index;
         self.seat.turns.begin(index);
+        let epoch = self.seat.turns.epoch();
+        if epoch != self.refreshed {
+            self.turn.refresh();
+            self.refreshed = epoch;
+        }
         self.turn.core.now = clock::now();
         self.read_mail();
         self.turn.wake_due(TURN_TIMERS_MAX, &mut self.ports);
@@ -209,7 +217,7 @@ impl Worker {
             self.seat.bell.ring();
         }
         let oldest = self.turn.retire();
-        self.seat.turns.end(index, oldest);
+        self.seat.turns.end(index, oldest, self.refreshed);
         more
     }
 
@@ -219,6 +227,8 @@ impl Worker {
                 Mail::Landed { waiter, message } => {
                     self.turn.landed(waiter, message, &mut self.ports);
                 }
+                // Done before the mail was read.
+                Mail::Refresh => {}
                 Mail::Published => self.adopt(),
                 Mail::Drain => {
                     self.draining = true;

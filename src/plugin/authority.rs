@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Cx, Entry, Level, Plugin, ReplyState, Step};
 use crate::control::corefile::Fallthrough;
-use crate::publish::Published;
+use crate::publish::{Published, Reader};
 use crate::wire::{NameBuf, Question, Section, Suffixes, opcode, rcode, rtype};
 use crate::zone::{Chased, Outcome, Zone};
 
@@ -74,7 +74,7 @@ fn chased(side: &Level) -> Chased {
 
 impl Plugin for Authority {
     type Frame = ();
-    type Local = ();
+    type Local = Reader<Zones>;
 
     const HINTS: bool = true;
 
@@ -82,10 +82,16 @@ impl Plugin for Authority {
         Some(self.name)
     }
 
-    fn local(&self, _core: u16) {}
+    fn local(&self, _core: u16) -> Reader<Zones> {
+        self.zones.reader()
+    }
 
-    fn hint(&self, (): &(), question: Question<'_>) {
-        if let Some((_, Some(zone))) = self.zones.load().find(question.lower) {
+    fn refresh(&self, zones: &mut Reader<Zones>) {
+        zones.refresh();
+    }
+
+    fn hint(&self, zones: &Reader<Zones>, question: Question<'_>) {
+        if let Some((_, Some(zone))) = zones.get().find(question.lower) {
             zone.hint(question.lower);
         }
     }
@@ -94,17 +100,17 @@ impl Plugin for Authority {
         (label == "zone/wildcard").then_some(0)
     }
 
-    fn meta(&self, (): &(), cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
+    fn meta(&self, zones: &Reader<Zones>, cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
         let lower = cx.question().lower;
-        if let Some((_, Some(zone))) = self.zones.load().find(lower) {
+        if let Some((_, Some(zone))) = zones.get().find(lower) {
             if let Some(wildcard) = zone.wildcard(lower) {
                 let _ = write!(out, "{wildcard}");
             }
         }
     }
 
-    fn serve(&self, (): &mut (), cx: &mut Cx<'_>) -> Step<()> {
-        let zones = self.zones.load();
+    fn serve(&self, zones: &mut Reader<Zones>, cx: &mut Cx<'_>) -> Step<()> {
+        let zones = zones.get();
         let Question { lower, rtype, .. } = cx.question();
         match zones.find(lower) {
             None if cx.is_last() => {
@@ -130,8 +136,8 @@ impl Plugin for Authority {
         }
     }
 
-    fn resume(&self, (): &mut (), cx: &mut Cx<'_>, (): ()) -> Step<()> {
-        let zones = self.zones.load();
+    fn resume(&self, zones: &mut Reader<Zones>, cx: &mut Cx<'_>, (): ()) -> Step<()> {
+        let zones = zones.get();
         let dnssec_ok = cx.asked().dnssec_ok;
         let (level, side) = cx.both();
         let mut target = NameBuf::root();

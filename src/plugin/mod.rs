@@ -67,6 +67,9 @@ pub trait Plugin: Send + Sync + 'static {
     /// Makes the local of worker `core`; off the query path, when a generation is adopted.
     fn local(&self, core: u16) -> Self::Local;
 
+    /// Refreshes the local's readers: a table was replaced. Between turns.
+    fn refresh(&self, _local: &mut Self::Local) {}
+
     /// Touches, by ordinary loads, what the answer to `question` would read. Only the lower-cased
     /// name is at hand.
     fn hint(&self, _local: &Self::Local, _question: Question<'_>) {}

@@ -119,6 +119,14 @@ macro_rules! registry {
                 match self { $(Self::$variant(one) => Local::$variant(one.local(core)),)* }
             }
 
+            /// See [`Plugin::refresh`].
+            pub fn refresh(&self, local: &mut Local) {
+                match (self, local) {
+                    $((Self::$variant(one), Local::$variant(local)) => one.refresh(local),)*
+                    _ => {}
+                }
+            }
+
             /// See [`Plugin::HINTS`].
             pub fn has_hint(&self) -> bool {
                 match self { $(Self::$variant(_) => <$link as Plugin>::HINTS,)* }
