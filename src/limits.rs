@@ -16,6 +16,8 @@ pub const NAME_LABELS_MAX: usize = 127;
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Octets of a UDP answer to a client without EDNS (RFC 1035 section 4.2.1).
 pub const UDP_BYTES_MIN: usize = 512;
+/// Octets of the shortest record: the root, and no RDATA (RFC 1035 section 4.1.3).
+pub const RECORD_BYTES_MIN: usize = 11;
 /// Name suffixes of a reply that later names can end in pointers to: the names of a reply of a few
 /// hundred records; what is beyond is written out.
 pub const COMPRESS_NAMES_MAX: usize = 64;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::data::clock::Nanos;
+use crate::data::counters::ShedCounters;
 use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::Sockets;
 use crate::plugin::registry::Link;
@@ -46,8 +47,8 @@ pub struct Listener {
     pub any_class: bool,
     /// What `timeouts` says.
     pub timeouts: Timeouts,
-    /// Whether overload is shed (`shed`): at most so many queries are worked on at a time.
-    pub shed: bool,
+    /// Whether overload is shed (`shed`), and where it is counted.
+    pub shed: Option<ShedCounters>,
     /// Counts what no chain sees: queries that nothing serves, and those whose walk panicked.
     pub unserved: QueryCells,
 }

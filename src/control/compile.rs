@@ -17,6 +17,7 @@ use super::corefile::{
     Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
     check_transports,
 };
+use crate::data::counters::ShedCounters;
 use crate::data::tally::Tally;
 use crate::data::tally::families::DROPPED;
 use crate::data::tally::query::QueryCells;
@@ -337,7 +338,7 @@ fn listeners(
             zones: Suffixes::new(route.zones.into_values()),
             any_class: route.any_class,
             timeouts: route.timeouts,
-            shed: route.shed,
+            shed: route.shed.then(|| ShedCounters::new(ground.tally, &label)),
             unserved: QueryCells::new(ground.tally, &label, DROPPED, "", ""),
         });
     }
@@ -369,6 +370,7 @@ fn compile_block(
         let mut site = Site {
             servers: &servers,
             zones: &plan.zones,
+            addresses: &plan.transports,
             facts: &plan.facts,
             directives: &directives,
             tally: ground.tally,

@@ -262,10 +262,16 @@ impl Supervisor {
         });
     }
 
-    /// Lameduck, stop hooks, then drain; a second SIGINT ends at once.
+    /// Stop hooks, lameduck, then drain; a second SIGINT ends at once.
     async fn stop(mut self, signals: &mut Signals) -> ExitCode {
         let lameduck = self.graph.facts.iter().filter_map(|facts| facts.lameduck).max();
         let mut status = ExitCode::SUCCESS;
+        for part in &self.graph.parts {
+            let hooks = part.at_stop.lock().map(|mut hooks| std::mem::take(&mut *hooks));
+            if run_hooks(hooks.unwrap_or_default()).is_err() {
+                status = ExitCode::from(4);
+            }
+        }
         if let Some(time) = lameduck {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {time:?}");
             // Who asks whether to send more gets no answer; health and metrics stay.
@@ -275,12 +281,6 @@ impl Supervisor {
             tokio::select! {
                 () = tokio::time::sleep(time) => {}
                 () = signals.second_interrupt() => return ExitCode::from(2),
-            }
-        }
-        for part in &self.graph.parts {
-            let hooks = part.at_stop.lock().map(|mut hooks| std::mem::take(&mut *hooks));
-            if run_hooks(hooks.unwrap_or_default()).is_err() {
-                status = ExitCode::from(4);
             }
         }
         tokio::select! {

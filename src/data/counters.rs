@@ -42,8 +42,6 @@ counters! {
     parked: "corelane_parked_total", "Queries that had to wait for something.";
     /// Queries that would have had to wait but found no slot.
     no_slot: "corelane_parked_refused_total", "Queries that found no room to wait.";
-    /// Queries of listeners with `shed` that were dropped under overload.
-    shed: "corelane_shed_total", "Queries dropped under overload.";
     /// Walks that passed a bound.
     over: "corelane_walk_bounds_total", "Queries past a bound of questions, waits or frames.";
     /// Events dropped because their ring was full.
@@ -52,4 +50,27 @@ counters! {
     batches: "corelane_batches_total", "Batches of datagrams received.";
     /// Replies that the kernel refused to send.
     unsent: "corelane_unsent_total", "Replies that the kernel refused to send.";
+}
+
+/// What a listener with `shed` drops.
+#[derive(Clone, Copy)]
+pub struct ShedCounters {
+    /// Queries that came while too many were waiting.
+    pub query: Counter,
+    /// Replies that the kernel refused.
+    pub response: Counter,
+}
+
+impl ShedCounters {
+    /// Those of the listener that metrics know as `server`.
+    pub fn new(tally: &Tally, server: &str) -> Self {
+        static DROPPED: Family = Family {
+            name: "coredns_shed_dropped_total",
+            help: "Queries and replies dropped under overload, by server and reason.",
+            kind: Kind::Counter,
+            labels: &["server", "reason"],
+        };
+        let counter = |reason| tally.counter(&DROPPED, &[server, reason]);
+        Self { query: counter("query"), response: counter("response") }
+    }
 }

@@ -14,7 +14,7 @@ use super::chain::level::{Asked, Place, ReplyState};
 use super::chain::step::{Fetch, Fetched};
 use super::chain::walk::{Outcome, Walk};
 use super::clock::Nanos;
-use super::counters::Counters;
+use super::counters::{Counters, ShedCounters};
 use super::finish::{Fit, OPT_BYTES, finish, refuse};
 use super::generation::Generation;
 use super::route;
@@ -184,8 +184,8 @@ impl Turn {
 
     /// Parts 4 and 5 for one query of a batch: its reply, if it has one yet, is in the lane.
     fn serve(&mut self, lane: &mut Lane, view: &QueryView, index: usize, outlet: &mut dyn Outlet) {
-        if self.is_shed(&lane.client) {
-            self.core.tally.add(self.counters.shed, 1);
+        if let Some(counters) = self.shed(&lane.client) {
+            self.core.tally.add(counters.query, 1);
             outlet.pass(&lane.client);
             return;
         }
@@ -277,10 +277,22 @@ impl Turn {
         listener.unserved.count(&self.core.tally, &seen);
     }
 
-    /// Whether the listener sheds and as much is waiting as it allows.
-    fn is_shed(&self, client: &Client) -> bool {
-        self.slots.len() >= SHED_PARKED_MAX
-            && self.current().snapshot.listener(client.listener).is_some_and(|one| one.shed)
+    /// Where a datagram is counted that is dropped, since its listener sheds and too many queries
+    /// are waiting. Streams have back-pressure instead.
+    fn shed(&self, client: &Client) -> Option<ShedCounters> {
+        if self.slots.len() < SHED_PARKED_MAX || client.transport.is_stream() {
+            return None;
+        }
+        self.current().snapshot.listener(client.listener)?.shed
+    }
+
+    /// Counts replies of a listener that the kernel refused to send.
+    pub fn count_unsent(&self, listener: u32, replies: u64) {
+        self.core.tally.add(self.counters.unsent, replies);
+        let listener = self.current().snapshot.listener(listener);
+        if let Some(counters) = listener.and_then(|listener| listener.shed) {
+            self.core.tally.add(counters.response, replies);
+        }
     }
 
     /// Runs a step of the walk; a panic in it is SERVFAIL for this query only.

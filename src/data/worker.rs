@@ -55,6 +55,8 @@ struct Port {
     /// Replies that are not of the batch at hand; `late_len` of them.
     late: Vec<Lane>,
     late_len: usize,
+    /// Replies of this turn that the kernel refused to send.
+    unsent: usize,
 }
 
 /// The worker's sockets and what goes out by them.
@@ -62,7 +64,6 @@ struct Ports {
     ports: Vec<Port>,
     batch: Batch,
     streams: Rc<Streams>,
-    unsent: usize,
 }
 
 impl Outlet for Ports {
@@ -91,7 +92,7 @@ impl Ports {
             return;
         };
         if port.late_len == BATCH_DATAGRAMS {
-            self.unsent += port.flush(&mut self.batch);
+            port.flush(&mut self.batch);
         }
         if port.late.len() == port.late_len {
             port.late.push(Lane::new());
@@ -108,13 +109,13 @@ impl Ports {
 
     fn flush(&mut self) {
         for port in self.ports.iter_mut().filter(|port| port.late_len != 0) {
-            self.unsent += port.flush(&mut self.batch);
+            port.flush(&mut self.batch);
         }
     }
 }
 
 impl Port {
-    fn flush(&mut self, batch: &mut Batch) -> usize {
+    fn flush(&mut self, batch: &mut Batch) {
         let sent = self.datagrams.send(batch, &self.late[..self.late_len]);
         for lane in &mut self.late[..self.late_len] {
             lane.output_len = 0;
@@ -123,7 +124,7 @@ impl Port {
             }
         }
         self.late_len = 0;
-        sent.refused
+        self.unsent += sent.refused;
     }
 }
 
@@ -150,7 +151,7 @@ impl Worker {
     /// A socket cannot be registered with the runtime.
     pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
         let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
-        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams, unsent: 0 };
+        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams };
         let mut worker = Self {
             seat,
             turn,
@@ -209,9 +210,9 @@ impl Worker {
         more |= self.stream_queries();
         self.ports.flush();
         self.ports.streams.flush();
-        let unsent = std::mem::take(&mut self.ports.unsent);
-        if unsent != 0 {
-            self.turn.core.tally.add(self.turn.counters.unsent, unsent as u64);
+        for port in self.ports.ports.iter_mut().filter(|port| port.unsent != 0) {
+            let unsent = std::mem::take(&mut port.unsent);
+            self.turn.count_unsent(port.listener, unsent as u64);
         }
         if !self.turn.core.events.is_empty() {
             self.seat.bell.ring();
@@ -286,6 +287,7 @@ impl Worker {
                 datagrams: Datagrams::open(self.seat.engine, udp, listener.sockets.local)?,
                 late: Vec::new(),
                 late_len: 0,
+                unsent: 0,
             });
             let tcp = listener.sockets.tcp[worker].try_clone()?;
             streams.open(listener.id, tcp, listener.timeouts)?;
@@ -328,7 +330,7 @@ impl Worker {
         self.turn.batch(&mut self.lanes[..count], &mut self.ports);
         let Ports { ports, batch, .. } = &mut self.ports;
         let sent = ports[index].datagrams.send(batch, &self.lanes[..count]);
-        self.ports.unsent += sent.refused;
+        ports[index].unsent += sent.refused;
         self.turn.count_walks(&self.lanes[..count], clock::now());
         for lane in &mut self.lanes[..count] {
             self.turn.core.large.reclaim(&mut lane.output);

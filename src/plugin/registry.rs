@@ -248,7 +248,7 @@ registry! {
         dns64;
         any = any::Any;
         chaos = chaos::Chaos;
-        loadbalance;
+        loadbalance = loadbalance::Loadbalance;
         tsig;
         rewrite;
         autopath;
@@ -272,12 +272,12 @@ registry! {
         auto;
         secondary;
         etcd;
-        loop;
+        loop = loop_::Loop;
         forward;
         grpc;
-        erratic;
+        erratic = erratic::Erratic;
         whoami = whoami::Whoami;
-        on;
+        on = on::On;
         sign;
         view;
         nomad;
@@ -296,6 +296,9 @@ registry! {
         Log(super::log::Link) "log";
         Templates(super::template::Templates) "template";
         Authority(super::authority::Authority) "file";
+        Loadbalance(super::loadbalance::Link) "loadbalance";
+        Loop(super::loop_::Link) "loop";
+        Erratic(super::erratic::Link) "erratic";
         Whoami(super::whoami::Whoami) "whoami";
     }
 }

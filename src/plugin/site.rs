@@ -142,6 +142,8 @@ pub struct Site<'a> {
     pub servers: &'a [Server],
     /// Its zones, lower-cased, in the order of its keys.
     pub zones: &'a [NameBuf],
+    /// The addresses that it listens on, in the order of its keys and of `bind`.
+    pub addresses: &'a [SocketAddr],
     /// What its directives told of it.
     pub facts: &'a Facts,
     /// Names of the directives in the block, in the order of the chain.
@@ -202,7 +204,8 @@ impl Site<'_> {
         self.wanted.at_start.push(Box::new(hook));
     }
 
-    /// Has control do something once before the process ends by SIGTERM or SIGINT.
+    /// Has control do something once before the process ends by SIGTERM or SIGINT, while it still
+    /// serves: before the lameduck time.
     pub fn at_stop(&mut self, hook: impl FnOnce() -> Result<(), String> + Send + 'static) {
         self.wanted.at_stop.push(Box::new(hook));
     }

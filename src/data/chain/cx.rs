@@ -19,7 +19,7 @@ use crate::data::generation::Locals;
 use crate::data::large::Large;
 use crate::data::rng::Rng;
 use crate::data::tally::{CoreTally, Counter, Histogram};
-use crate::limits::{DETACHED_MAX, EVENT_BYTES_MAX};
+use crate::limits::{DETACHED_MAX, EVENT_BYTES_MAX, LANE_BYTES, MESSAGE_BYTES_MAX};
 use crate::snapshot::{Block, Listener, MetaRef, Server, Snapshot};
 use crate::wire::{Name, NameBuf, Options, Question, Reply, Rtype, options};
 
@@ -294,6 +294,27 @@ impl<'w> Cx<'w> {
             },
             &mut level.reply,
         )
+    }
+
+    /// As `edit`, with a buffer like the reply's own for what builds the reply again
+    /// ([`Reply::permute`], [`Reply::retain`], [`Reply::edit`]).
+    pub fn edit_with_scratch(&mut self) -> (Question<'_>, &mut Reply, &mut Box<[u8]>) {
+        let Walk { levels, depth, scratch: [usual, large], .. } = &mut *self.walk;
+        let level = &mut levels[*depth];
+        let question = Question {
+            name: level.name.as_name(),
+            lower: level.lower.as_name(),
+            rtype: level.rtype,
+            rclass: level.rclass,
+        };
+        if level.reply.capacity() <= LANE_BYTES {
+            return (question, &mut level.reply, usual);
+        }
+        if large.is_empty() {
+            // Once in a worker's life, and only where long replies are edited.
+            *large = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
+        }
+        (question, &mut level.reply, large)
     }
 
     /// Gives up on the query with `rcode`, unwritten, and says why for the log.

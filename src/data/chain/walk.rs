@@ -54,6 +54,9 @@ pub struct Walk {
     pub(in crate::data) used: usize,
     pub(in crate::data) frames: Vec<FrameAt>,
     pub(in crate::data) memory: Vec<u8>,
+    /// For replies that are built again: as long as a usual reply's buffer, and as a large one's
+    /// (empty until the first is edited), so that an exchange never changes a buffer's size.
+    pub(super) scratch: [Box<[u8]>; 2],
     pub(in crate::data) fetched: Fetched,
     pub(in crate::data) landed: Option<Arc<[u8]>>,
     pub(in crate::data) asks: u16,
@@ -96,6 +99,7 @@ impl Walk {
             used: 0,
             frames: Vec::with_capacity(FRAMES_MAX),
             memory: Vec::with_capacity(WALK_MEMORY_BYTES_MAX),
+            scratch: [buffer(), Box::default()],
             fetched: Fetched::Nothing,
             landed: None,
             asks: 0,
