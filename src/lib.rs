@@ -69,7 +69,7 @@
 //!    `Step::Ask`. The rest of the level's query, [`Asked`](data::chain::Asked), a plugin may change
 //!    for those below it. `finish` fits to what level 0's has become.
 //! 2. A reply only moves up; whoever resumes may edit it in place. Octets from elsewhere become a reply
-//!    only by being walked once, whole ([`wire::validate`]).
+//!    only by `Reply::adopt`, which walks them once, whole.
 //! 3. `serve` and `resume` never block, await or log, and neither lock nor allocate. Every walk is
 //!    bounded in frames, depth, questions and waits; past a bound it is SERVFAIL and a counter. Nothing
 //!    borrowed and nothing counted survives a step: it is in the reply, the frame, or `Cx::keep`.
