@@ -110,6 +110,7 @@ fn lookups(criterion: &mut Criterion, label: &str, zone: &Zone, names: usize) {
     group.finish();
 }
 
+#[allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "it measures, and prints")]
 fn load_and_look_up(criterion: &mut Criterion) {
     let path = std::env::temp_dir().join(format!("corelane-bench-{}.zone", std::process::id()));
     if std::fs::write(&path, zone_file(1_000_000)).is_err() {

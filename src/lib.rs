@@ -80,7 +80,7 @@
 //!    its results. What is told to control goes through a lossy, counted ring; a walk without a
 //!    client (`Cx::detach`) has a slot and bounds like any other.
 //! 6. A packet never ends the process: walks run under `catch_unwind`, and a panic is SERVFAIL for that
-//!    query and a counter.
+//!    query and a counter. An operator who wants to see it end there says `debug`.
 //!
 //! # The map of the tree
 //!

@@ -17,12 +17,12 @@ pub fn place(snapshot: &Snapshot, listener: u32, question: Question<'_>) -> Plac
     }
     let Some((zone, places)) = listener.zones.find(question.lower) else { return NOWHERE };
     let mut places = places;
-    if question.rtype == rtype::DS && zone.len() == question.lower.len() {
-        if let Some((above, found)) = listener.zones.find_proper_parent(question.lower) {
-            if !above.is_root() {
-                places = found;
-            }
-        }
+    if question.rtype == rtype::DS
+        && zone.len() == question.lower.len()
+        && let Some((above, found)) = listener.zones.find_proper_parent(question.lower)
+        && !above.is_root()
+    {
+        places = found;
     }
     places.first().copied().unwrap_or(NOWHERE)
 }

@@ -84,6 +84,7 @@ pub struct Slots {
     slots: Vec<Option<Box<Slot>>>,
     free: Vec<u32>,
     use_counts: Vec<u32>,
+    #[allow(clippy::vec_box, reason = "grows without moving megabytes of what is parked")]
     blocks: Vec<Box<[u8; PARKED_BLOCK_BYTES]>>,
     free_blocks: Vec<u32>,
     scratch: Vec<u8>,

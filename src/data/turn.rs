@@ -295,7 +295,8 @@ impl Turn {
         }
     }
 
-    /// Runs a step of the walk; a panic in it is SERVFAIL for this query only.
+    /// Runs a step of the walk; a panic in it is SERVFAIL for this query only, unless the operator
+    /// wants to see it end the process (`debug`).
     fn run(
         &mut self,
         generation: usize,
@@ -306,6 +307,10 @@ impl Turn {
         match catch_unwind(AssertUnwindSafe(|| step(walk, core, generation))) {
             Ok(outcome) => outcome,
             Err(_) => {
+                let block = walk.levels[walk.depth].place.block;
+                if generation.snapshot.blocks.get(block as usize).is_some_and(|one| one.debug) {
+                    std::process::abort();
+                }
                 core.tally.add(self.counters.panics, 1);
                 walk.frames.clear();
                 walk.depth = 0;
@@ -441,13 +446,16 @@ impl Turn {
                 Some(Kind::Sleep) => self.wake(id, Fetched::Slept, None, outlet),
                 Some(Kind::Reply) => self.wake(id, Fetched::Late, None, outlet),
                 // `cancel`, or a client that took nothing for too long: it ends here.
-                Some(Kind::Cancel | Kind::Client) => {
-                    if self.unpark(id, Fetched::Late, None).is_some() && !self.walk.detached {
-                        outlet.pass(&self.walk.client);
-                    }
-                }
+                Some(Kind::Cancel | Kind::Client) => self.give_up(id, outlet),
                 None => {}
             }
+        }
+    }
+
+    /// Ends a parked query without a reply.
+    fn give_up(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
+        if self.unpark(id, Fetched::Late, None).is_some() && !self.walk.detached {
+            outlet.pass(&self.walk.client);
         }
     }
 

@@ -102,10 +102,10 @@ impl Plugin for Authority {
 
     fn meta(&self, zones: &Reader<Zones>, cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
         let lower = cx.question().lower;
-        if let Some((_, Some(zone))) = zones.get().find(lower) {
-            if let Some(wildcard) = zone.wildcard(lower) {
-                let _ = write!(out, "{wildcard}");
-            }
+        if let Some((_, Some(zone))) = zones.get().find(lower)
+            && let Some(wildcard) = zone.wildcard(lower)
+        {
+            let _ = write!(out, "{wildcard}");
         }
     }
 

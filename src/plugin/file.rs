@@ -253,7 +253,7 @@ async fn watch(
                 wanted.push(index);
             }
         }
-        let looked_at = tokio::task::spawn_blocking(move || {
+        let looked_at = super::site::blocking(move || {
             let changed: Vec<bool> = wanted.iter().map(|index| files[*index].look()).collect();
             (files, changed.contains(&true))
         });

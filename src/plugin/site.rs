@@ -230,3 +230,11 @@ impl Site<'_> {
         SetupError { place: Some(self.place.clone()), message: message.into() }
     }
 }
+
+/// Runs what waits for the disk, or computes for long, on control's bounded pool of threads.
+#[allow(clippy::disallowed_methods, reason = "the pool has BLOCKING_THREADS_MAX threads")]
+pub fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::task::spawn_blocking(work)
+}

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn cut_at_a_character() {
         let mut text = Text::<4>::new();
-        write!(text, "ab{}", "cé").unwrap();
+        text.write_str("abcé").unwrap();
         assert_eq!(text.as_str(), "abc");
         text.clear();
         assert!(text.is_empty());

@@ -161,7 +161,7 @@ pub async fn watch(
             () = wait => {}
             () = looked.notified() => {}
         }
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = crate::plugin::site::blocking(move || {
             let changed = file.look_and_tell();
             (file, changed)
         });
