@@ -312,8 +312,8 @@ impl NameBuf {
     /// ends in the message.
     ///
     /// A pointer must point before the part of the name that it ends ("a prior occurrence",
-    /// RFC 1035 section 4.1.4), but not into the header: each hop goes strictly backwards, so no
-    /// loop is followed.
+    /// RFC 1035 section 4.1.4) to a name that ends before it too, and not into the header: each hop
+    /// goes strictly backwards, so no loop is followed.
     ///
     /// # Errors
     /// The name runs over the end, is too long, or has a bad label or pointer.
@@ -501,17 +501,19 @@ pub(super) fn walk_name<'m>(
     at: usize,
     mut each: impl FnMut(&'m [u8]) -> Result<(), WireError>,
 ) -> Result<usize, WireError> {
-    let (mut at, mut end) = (at, None);
-    // Where the stretch of labels being read starts: the next one must start before it.
+    let (mut message, mut at, mut end) = (message, at, None);
+    // Where the stretch of labels being read starts: what a pointer at its end points to is a name
+    // that stands before it, whole.
     let mut stretch = at;
     let mut octets = 1;
     loop {
-        let len = *message.get(at).ok_or(WireError::Short)?;
+        let cut = || if end.is_none() { WireError::Short } else { WireError::Pointer };
+        let len = *message.get(at).ok_or_else(cut)?;
         match len {
             0 => return Ok(end.unwrap_or(at + 1)),
             1..=63 => {
                 let after = at + 1 + len as usize;
-                let label = message.get(at..after).ok_or(WireError::Short)?;
+                let label = message.get(at..after).ok_or_else(cut)?;
                 octets += label.len();
                 if octets > NAME_BYTES_MAX {
                     return Err(WireError::Long);
@@ -520,13 +522,14 @@ pub(super) fn walk_name<'m>(
                 at = after;
             }
             0xc0.. => {
-                let low = *message.get(at + 1).ok_or(WireError::Short)?;
+                let low = *message.get(at + 1).ok_or_else(cut)?;
                 let target = usize::from(len & 0x3f) << 8 | usize::from(low);
                 // No name stands in the header, whose octets change when a message is edited.
                 if target >= stretch || target < HEADER_BYTES {
                     return Err(WireError::Pointer);
                 }
                 end = end.or(Some(at + 2));
+                message = &message[..stretch];
                 (at, stretch) = (target, target);
             }
             _ => return Err(WireError::Label),
@@ -634,6 +637,8 @@ mod tests {
         assert_eq!(read(b"\xc0", 0), Err(WireError::Short));
         // Two names that point into each other: the second hop would go forwards.
         assert_eq!(read(b"\x01a\xc0\x10\x01b\xc0\x0c", 4), refused);
+        // Back, and from there on into its own octets.
+        assert_eq!(read(b"\x02\x03a\x01b\xc0\x0d\0", 3), refused);
         // Into the header, where a root label seems to stand.
         assert_eq!(read(b"\x01a\xc0\x0b", 0), refused);
     }
