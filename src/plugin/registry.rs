@@ -258,8 +258,6 @@ registry! {
         dnssec;
         tls;
         minimal = minimal::Minimal;
-        template;
-        minimal;
         template = template::Template;
         transfer;
         hosts;

@@ -144,6 +144,7 @@ enum Fault {
 }
 
 /// Looks at the file as often as it is wanted, and when the Corefile is loaded again.
+#[allow(clippy::disallowed_methods, reason = "control's runtime bounds these threads")]
 pub async fn watch(
     mut file: Watched,
     weights: Arc<Published<Weights>>,
