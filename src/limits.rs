@@ -261,6 +261,9 @@ pub const CHAOS_AUTHORS_MAX: usize = 64;
 /// Threads for what blocks: reading and parsing files.
 pub const BLOCKING_THREADS_MAX: usize = 4;
 
+/// Octets of a zone file from which on its zone may lie in huge pages.
+pub const HUGE_PAGES_FILE_BYTES_MIN: u64 = 16 << 20;
+
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);

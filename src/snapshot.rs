@@ -79,8 +79,8 @@ pub struct Block {
     pub servers: Vec<Server>,
     /// Its plugins, in the order of `plugin/registry.rs`.
     pub chain: Vec<Link>,
-    /// Indices of the links that have a hint.
-    pub hinting: Vec<u16>,
+    /// The lowest link that has a hint: the leaf that most queries end in.
+    pub hinting: Option<u16>,
     /// For each metadata label that a plugin of this block reads, who provides it and its key.
     pub metadata: Vec<Option<(u16, u16)>>,
     /// Whether a panic of a walk ends the process instead (`debug`).

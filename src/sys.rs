@@ -146,11 +146,20 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 
 /// Has the kernel give this process pages of the usual size only.
 ///
-/// A huge page is 2 MiB resident from its first octet on: an idle server held 15 MiB in them. What
-/// they would save on the way of a query was not measurable beside its system calls.
+/// A huge page is 2 MiB resident from its first octet on: an idle server held 15 MiB in them.
 pub fn disable_huge_pages() {
+    set_huge_pages(false);
+}
+
+/// Allows huge pages again: for tables so large that the walk through page tables is what a look-up
+/// costs.
+pub fn allow_huge_pages() {
+    set_huge_pages(true);
+}
+
+fn set_huge_pages(on: bool) {
     // SAFETY: `prctl` with plain numbers. A kernel that refuses leaves everything as it was.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, libc::c_ulong::from(!on), 0, 0, 0) };
 }
 
 /// Raises the soft limit of open descriptors to the hard one; gives the limit then in force.

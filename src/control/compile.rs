@@ -405,11 +405,11 @@ fn compile_block(
         true => provider(label),
         false => None,
     });
-    let hinting = below.iter().enumerate().filter(|(_, link)| link.has_hint());
+    let hinting = below.iter().rposition(Link::has_hint);
     Ok(Block {
         servers,
         metadata: metadata.collect(),
-        hinting: hinting.map(|(index, _)| index as u16).collect(),
+        hinting: hinting.map(|index| index as u16),
         debug: plan.facts.debug,
         chain: below,
     })

@@ -45,6 +45,8 @@ struct Prepared {
     view: Option<QueryView>,
     lower: NameBuf,
     place: Place,
+    /// What the leaf's `hint` gave.
+    hinted: u32,
 }
 
 /// A worker's state of queries.
@@ -74,7 +76,12 @@ impl Turn {
             slots: Slots::new(),
             timers: BinaryHeap::new(),
             prepared: vec![
-                Prepared { view: None, lower: NameBuf::root(), place: NOWHERE };
+                Prepared {
+                    view: None,
+                    lower: NameBuf::root(),
+                    place: NOWHERE,
+                    hinted: 0
+                };
                 BATCH_DATAGRAMS
             ],
             keepalive: 100,
@@ -146,6 +153,9 @@ impl Turn {
         let current = self.generations.last().expect("a worker has adopted a snapshot");
         for (prepared, lane) in self.prepared.iter_mut().zip(lanes.iter()) {
             route_and_hint(current, prepared, &lane.client);
+        }
+        for prepared in &self.prepared[..lanes.len()] {
+            hint_next(current, prepared);
         }
         for (index, lane) in lanes.iter_mut().enumerate() {
             if let Some(view) = self.prepared[index].view {
@@ -556,7 +566,7 @@ enum Waiting {
     Over(Fetched),
 }
 
-/// Part 3: finds the block, and has its leaves touch what the answer would read.
+/// Part 3: finds the block, and has its leaf touch what the answer would read first.
 fn route_and_hint(current: &Generation, prepared: &mut Prepared, client: &Client) {
     let Some(at) = prepared.view.and_then(|view| view.question) else { return };
     let lower = prepared.lower.as_name();
@@ -564,8 +574,20 @@ fn route_and_hint(current: &Generation, prepared: &mut Prepared, client: &Client
     let question = Question { name: lower, lower, rtype, rclass };
     prepared.place = route::place(&current.snapshot, client.listener, question);
     let Some(block) = current.snapshot.blocks.get(prepared.place.block as usize) else { return };
-    for link in &block.hinting {
-        let local = current.locals.of(prepared.place.block, *link).borrow();
-        block.chain[*link as usize].hint(&local, question);
+    if let Some(link) = block.hinting {
+        let local = current.locals.of(prepared.place.block, link).borrow();
+        prepared.hinted = block.chain[link as usize].hint(&local, question);
+    }
+}
+
+/// Has the leaf touch what lies behind its first touch, which has arrived meanwhile.
+fn hint_next(current: &Generation, prepared: &Prepared) {
+    let Some(at) = prepared.view.and_then(|view| view.question) else { return };
+    let Some(block) = current.snapshot.blocks.get(prepared.place.block as usize) else { return };
+    if let Some(link) = block.hinting {
+        let lower = prepared.lower.as_name();
+        let question = Question { name: lower, lower, rtype: at.rtype, rclass: at.rclass };
+        let local = current.locals.of(prepared.place.block, link).borrow();
+        block.chain[link as usize].hint_next(&local, question, prepared.hinted);
     }
 }

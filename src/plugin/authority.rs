@@ -90,9 +90,16 @@ impl Plugin for Authority {
         zones.refresh();
     }
 
-    fn hint(&self, zones: &Reader<Zones>, question: Question<'_>) {
+    fn hint(&self, zones: &Reader<Zones>, question: Question<'_>) -> u32 {
+        match zones.get().find(question.lower) {
+            Some((_, Some(zone))) => zone.hint(question.lower),
+            _ => 0,
+        }
+    }
+
+    fn hint_next(&self, zones: &Reader<Zones>, question: Question<'_>, place: u32) {
         if let Some((_, Some(zone))) = zones.get().find(question.lower) {
-            zone.hint(question.lower);
+            zone.hint_next(place);
         }
     }
 

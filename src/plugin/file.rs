@@ -59,7 +59,9 @@ use tokio::sync::Notify;
 use super::authority::{Authority, Zones};
 use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site};
 use crate::control::corefile::{Fallthrough, Place, Stanza, format_duration};
+use crate::limits::HUGE_PAGES_FILE_BYTES_MIN;
 use crate::publish::{Published, Turns};
+use crate::sys;
 use crate::wire::NameBuf;
 use crate::zone::{Zone, ZoneError};
 
@@ -174,6 +176,9 @@ impl Watched {
     /// Loads at the start, when a broken file is an error.
     fn load_first(&mut self) -> Result<(), String> {
         self.changed = modified(&self.path);
+        if self.path.metadata().is_ok_and(|file| file.len() >= HUGE_PAGES_FILE_BYTES_MIN) {
+            sys::allow_huge_pages();
+        }
         match Zone::load(&self.path, &self.origin) {
             Ok(zone) => self.zone = Some(Arc::new(zone)),
             Err(error @ ZoneError::Read(..)) if !self.reload.is_zero() => {

@@ -76,7 +76,13 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Touches, by ordinary loads, what the answer to `question` would read. Only the lower-cased
     /// name is at hand.
-    fn hint(&self, _local: &Self::Local, _question: Question<'_>) {}
+    /// What it gives comes back in `hint_next`, once the whole batch has been hinted.
+    fn hint(&self, _local: &Self::Local, _question: Question<'_>) -> u32 {
+        0
+    }
+
+    /// Touches what lies behind the first touch: `place` is what `hint` gave.
+    fn hint_next(&self, _local: &Self::Local, _question: Question<'_>, _place: u32) {}
 
     /// The key under which this link provides a metadata label, if it does. Control side.
     fn meta_key(&self, _label: &str) -> Option<u16> {

@@ -134,9 +134,19 @@ macro_rules! registry {
 
             /// See [`Plugin::hint`].
             #[inline]
-            pub fn hint(&self, local: &Local, question: Question<'_>) {
+            pub fn hint(&self, local: &Local, question: Question<'_>) -> u32 {
                 match (self, local) {
                     $((Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
+                    _ => 0,
+                }
+            }
+
+            /// See [`Plugin::hint_next`].
+            #[inline]
+            pub fn hint_next(&self, local: &Local, question: Question<'_>, place: u32) {
+                match (self, local) {
+                    $((Self::$variant(one), Local::$variant(local)) =>
+                        one.hint_next(local, question, place),)*
                     _ => {}
                 }
             }

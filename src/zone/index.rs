@@ -120,7 +120,7 @@ impl Index {
 
     /// Makes the table for the nodes given, which are all that can be found by name.
     pub fn set_buckets(&mut self, count: usize, found: impl Iterator<Item = At>) {
-        let mut buckets = vec![0u64; (count * 5 / 4).max(8)].into_boxed_slice();
+        let mut buckets = vec![0u64; (count * 2).max(8)].into_boxed_slice();
         for at in found {
             let hash = hash(self.node(at).prefix());
             let mut slot = slot(hash, buckets.len());
@@ -157,12 +157,18 @@ impl Index {
         }
     }
 
-    /// Loads what `find` would read first: the bucket and the head of the node it points at.
+    /// Loads what `find` reads first, the bucket, and tells which node it points at.
     #[inline]
-    pub fn touch(&self, prefix: &[u8]) -> u8 {
+    pub fn touch(&self, prefix: &[u8]) -> At {
         let hash = hash(prefix);
         let bucket = self.buckets.get(slot(hash, self.buckets.len())).copied().unwrap_or(0);
-        self.arena.get((bucket >> 32) as usize * UNIT).copied().unwrap_or(0)
+        (bucket >> 32) as At
+    }
+
+    /// Loads what `find` reads next, the head of a node that `touch` gave.
+    #[inline]
+    pub fn touch_node(&self, at: At) -> u8 {
+        self.arena.get(at as usize * UNIT).copied().unwrap_or(0)
     }
 
     /// The first node at `at` or behind it, in the order in which they were made.

@@ -224,12 +224,17 @@ impl Zone {
         !self.denial.is_none()
     }
 
-    /// Touches what the answer for `lower` would read, so that memory is on its way when it is asked.
+    /// Touches what the answer for `lower` would read first, so that memory is on its way when it
+    /// is asked; gives the place that it reads next, for `hint_next`.
     #[inline]
-    pub fn hint(&self, lower: Name<'_>) {
-        if let Some(prefix) = strip(lower.as_bytes(), &self.apex) {
-            std::hint::black_box(self.index.touch(prefix));
-        }
+    pub fn hint(&self, lower: Name<'_>) -> u32 {
+        strip(lower.as_bytes(), &self.apex).map_or(0, |prefix| self.index.touch(prefix))
+    }
+
+    /// Touches the place that `hint` gave.
+    #[inline]
+    pub fn hint_next(&self, place: u32) {
+        std::hint::black_box(self.index.touch_node(place));
     }
 
     pub(super) fn owner<'z>(&'z self, node: &Node<'z>) -> Owner<'z> {
