@@ -12,7 +12,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     logging::start();
-    corelane::sys::disable_huge_pages();
     let engine = std::env::var(args::IO_ENGINE_VARIABLE).ok();
     let command = match args::parse(std::env::args_os(), engine.as_deref()) {
         Ok(command) => command,

@@ -147,9 +147,16 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 /// Has the kernel give this process pages of the usual size only.
 ///
 /// A huge page is 2 MiB resident from its first octet on: an idle server held 15 MiB in them.
-pub fn disable_huge_pages() {
+extern "C" fn disable_huge_pages() {
     set_huge_pages(false);
 }
+
+// Before `main`, and so before the allocator has touched its first pages.
+// SAFETY: the section holds functions of no arguments that are called once, on the only thread
+// there is; this one makes a system call and touches nothing.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = disable_huge_pages;
 
 /// Allows huge pages again: for tables so large that the walk through page tables is what a look-up
 /// costs.

@@ -13,7 +13,7 @@ use super::chain::cx::{Client, Core, Detached};
 use super::chain::level::{Asked, Place, ReplyState};
 use super::chain::step::{Fetch, Fetched};
 use super::chain::walk::{Outcome, Walk};
-use super::clock::Nanos;
+use super::clock::{MILLISECOND, Nanos};
 use super::counters::{Counters, ShedCounters};
 use super::finish::{Fit, OPT_BYTES, finish, refuse};
 use super::generation::Generation;
@@ -60,8 +60,6 @@ pub struct Turn {
     slots: Slots,
     timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
     prepared: Vec<Prepared>,
-    /// Idle time-out that is told to clients on streams, in units of 100 ms (RFC 7828).
-    keepalive: u16,
 }
 
 impl Turn {
@@ -84,7 +82,6 @@ impl Turn {
                 };
                 BATCH_DATAGRAMS
             ],
-            keepalive: 100,
         }
     }
 
@@ -376,6 +373,7 @@ impl Turn {
 
     /// Part 5: fits level 0's reply to the client.
     fn finish(&mut self) -> Settled {
+        let keepalive = self.keepalive();
         let Walk { request, request_len, levels, client, over, .. } = &mut self.walk;
         if *over {
             self.core.tally.add(self.counters.over, 1);
@@ -385,8 +383,19 @@ impl Turn {
         let end = start + level.asked.options_len as usize;
         let options = request[..*request_len].get(start..end).unwrap_or_default();
         let stream = client.transport.is_stream();
-        let fit = Fit { stream, options, keepalive: self.keepalive };
+        let fit = Fit { stream, options, keepalive };
         if finish(level, fit) { Settled::Reply } else { Settled::Silent }
+    }
+
+    /// The idle time-out that clients on streams are told, in units of 100 ms (RFC 7828).
+    fn keepalive(&self) -> u16 {
+        let client = &self.walk.client;
+        if !client.transport.is_stream() || self.walk.levels[0].asked.options_len == 0 {
+            return 0;
+        }
+        let listener = self.current().snapshot.listener(client.listener);
+        let idle = listener.map_or(0, |listener| listener.timeouts.idle);
+        u16::try_from(idle / (100 * MILLISECOND)).unwrap_or(u16::MAX)
     }
 
     fn wait(&mut self, fetch: Fetch, generation: usize) -> Waiting {
