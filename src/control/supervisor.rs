@@ -22,7 +22,7 @@ use super::compile::{self, BuildError, Graph, Ground};
 use super::corefile::{Corefile, CorefileError};
 use super::crew::Crew;
 use super::reload::{Reload, Watch};
-use super::{admin, ready, source, version};
+use super::{admin, logging, ready, source, version};
 use crate::limits::GENERATIONS_MAX;
 use crate::plugin::Sink;
 use crate::plugin::site::Hook;
@@ -104,6 +104,7 @@ impl Supervisor {
         this.adopt_sinks();
         this.graph.start_tasks();
         this.reload.arm(&this.graph);
+        logging::set_debug(this.graph.facts.iter().any(|facts| facts.debug));
         Ok(this)
     }
 
@@ -111,7 +112,7 @@ impl Supervisor {
     pub fn banner(&self) {
         if !self.serve.quiet {
             let lines = self.graph.banner.join("\n");
-            super::logging::print(&format!("{lines}\n{}\n", version::text().trim_end()));
+            logging::print(&format!("{lines}\n{}\n", version::text().trim_end()));
         }
     }
 
@@ -198,6 +199,7 @@ impl Supervisor {
         self.adopt_sinks();
         self.graph.start_tasks();
         self.reload.arm(&self.graph);
+        logging::set_debug(self.graph.facts.iter().any(|facts| facts.debug));
         Ok(())
     }
 
