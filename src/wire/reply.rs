@@ -269,23 +269,23 @@ impl Reply {
         self.set_counts(mark.counts);
     }
 
-    /// Makes `section` the one being written.
+    /// Whether a record of `section` may be written next.
     #[inline]
-    fn enter(&mut self, section: Section) -> Result<(), Full> {
+    fn admit(&self, section: Section) -> Result<(), Full> {
         debug_assert!(section >= self.section, "sections are written in order");
         if section < self.section || self.len < HEADER_BYTES {
             return Err(Full);
         }
-        self.section = section;
         Ok(())
     }
 
-    /// Counts `records` more in the section being written.
+    /// Counts `records` more that were written in `section`.
     #[inline]
-    fn count(&mut self, records: u16) -> Result<(), Full> {
-        let at = 6 + 2 * self.section as usize;
+    fn count(&mut self, section: Section, records: u16) -> Result<(), Full> {
+        let at = 6 + 2 * section as usize;
         let count = self.header_word(at).checked_add(records).ok_or(Full)?;
         self.set_header_word(at, count);
+        self.section = section;
         Ok(())
     }
 
@@ -352,7 +352,7 @@ impl Reply {
         ttl: u32,
         write: impl FnOnce(&mut Self) -> Result<(), Full>,
     ) -> Result<(), Full> {
-        self.enter(section)?;
+        self.admit(section)?;
         let (len, names, entered) = (self.len, self.table.count(), self.question_entered);
         let written = self.put_name(owner).and_then(|()| {
             let [t1, t2] = rtype.to_be_bytes();
@@ -363,7 +363,7 @@ impl Reply {
             write(self)?;
             let rdata_len = (self.len - start) as u16;
             self.buf[start - 2..start].copy_from_slice(&rdata_len.to_be_bytes());
-            self.count(1)
+            self.count(section, 1)
         });
         if written.is_err() {
             self.len = len;
@@ -537,10 +537,10 @@ impl Reply {
         records: u16,
         point: impl FnOnce(&mut [u8], usize),
     ) -> Result<(), Full> {
-        self.enter(section)?;
+        self.admit(section)?;
         let at = self.len;
         self.put(bytes)?;
-        self.count(records).inspect_err(|_| self.len = at)?;
+        self.count(section, records).inspect_err(|_| self.len = at)?;
         point(&mut self.buf[at..self.len], at);
         Ok(())
     }
@@ -559,14 +559,14 @@ impl Reply {
         options: &[u8],
     ) -> Result<(), Full> {
         let options_len = u16::try_from(options.len()).map_err(|_| Full)?;
-        self.enter(Section::Additional)?;
+        self.admit(Section::Additional)?;
         let [s1, s2] = udp_size.to_be_bytes();
         let [l1, l2] = options_len.to_be_bytes();
         let flags = if do_bit { 0x80 } else { 0 };
         let len = self.len;
         self.put(&[0, 0, rtype::OPT as u8, s1, s2, ext_rcode, version, flags, 0, l1, l2])
             .and_then(|()| self.put(options))
-            .and_then(|()| self.count(1))
+            .and_then(|()| self.count(Section::Additional, 1))
             .inspect_err(|_| self.len = len)
     }
 
