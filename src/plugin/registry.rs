@@ -310,3 +310,16 @@ registry! {
         Whoami(super::whoami::Whoami) "whoami";
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::NAMES;
+
+    #[test]
+    fn no_directive_stands_in_the_list_twice() {
+        let mut names = NAMES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), NAMES.len());
+    }
+}

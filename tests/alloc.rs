@@ -1,0 +1,305 @@
+//! Queries are answered without an allocation: Corefiles as an operator writes them, compiled as the
+//! server compiles them, turned by hand under a counting allocator.
+//!
+//! A lock that nobody contends cannot be seen by counting; that workers make no futex call, and
+//! hardly any other, tests/saturation.rs sees under strace(1).
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use corelane::cells::Flights;
+use corelane::control::compile::{Graph, Ground, compile, plan};
+use corelane::control::corefile::{Input, load};
+use corelane::control::ready::Readiness;
+use corelane::control::source::directives;
+use corelane::data::chain::cx::{Client, Core, Event};
+use corelane::data::counters::Counters;
+use corelane::data::large::Large;
+use corelane::data::rng::Rng;
+use corelane::data::tally::Tally;
+use corelane::data::transport::Lane;
+use corelane::data::transport::sockets::Steering;
+use corelane::data::turn::{Outlet, Turn};
+use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
+use corelane::publish::Turns;
+use corelane::wire::{NameBuf, rcode, records, rtype};
+use crossbeam::queue::ArrayQueue;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed to `System` unchanged; the count is a plain thread-local cell that
+// needs neither allocation nor destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's contract is `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is `System`'s.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const ZONE: &str = "\
+$TTL 300
+@ IN SOA ns hostmaster 1 7200 3600 1209600 60
+@ IN NS ns
+ns IN A 192.0.2.53
+www IN A 192.0.2.1
+www IN A 192.0.2.2
+www IN AAAA 2001:db8::1
+alias IN CNAME www
+*.wild IN TXT \"from the wildcard\"
+deep.er IN A 192.0.2.3
+mail IN MX 10 www
+";
+
+/// Rounds after which everything is there that is made once.
+const WARM: usize = 5;
+/// Rounds in which nothing may be allocated.
+const ROUNDS: usize = 50;
+
+/// A question, and what must come back: rcode and records in the answer section.
+struct Ask {
+    name: &'static str,
+    rtype: u16,
+    class: u16,
+    dnssec_ok: bool,
+    nsid: bool,
+    expected: (u8, usize),
+}
+
+const fn ask(name: &'static str, rtype: u16, rcode: u16, answers: usize) -> Ask {
+    let expected = (rcode as u8, answers);
+    Ask { name, rtype, class: 1, dnssec_ok: false, nsid: false, expected }
+}
+
+/// What a zone is asked: hits, what does not exist, no data, wildcards, aliases, DO.
+const OF_THE_ZONE: &[Ask] = &[
+    ask("www.example.org.", rtype::A, rcode::NOERROR, 2),
+    ask("WWW.Example.ORG.", rtype::AAAA, rcode::NOERROR, 1),
+    Ask { dnssec_ok: true, ..ask("www.example.org.", rtype::A, rcode::NOERROR, 2) },
+    ask("alias.example.org.", rtype::A, rcode::NOERROR, 3),
+    ask("any.wild.example.org.", rtype::TXT, rcode::NOERROR, 1),
+    ask("er.example.org.", rtype::A, rcode::NOERROR, 0),
+    ask("www.example.org.", rtype::TXT, rcode::NOERROR, 0),
+    ask("mail.example.org.", rtype::MX, rcode::NOERROR, 1),
+    ask("example.org.", rtype::SOA, rcode::NOERROR, 1),
+    ask("none.example.org.", rtype::A, rcode::NXDOMAIN, 0),
+    Ask { dnssec_ok: true, ..ask("none.example.org.", rtype::A, rcode::NXDOMAIN, 0) },
+    ask("elsewhere.example.", rtype::A, rcode::REFUSED, 0),
+];
+
+impl Ask {
+    fn message(&self, id: u16) -> Vec<u8> {
+        let edns = self.dnssec_ok || self.nsid;
+        let [high, low] = id.to_be_bytes();
+        let mut message = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+        let name = NameBuf::parse(self.name).expect("a name");
+        message.extend(name.as_name().as_bytes());
+        message.extend([self.rtype.to_be_bytes(), self.class.to_be_bytes()].concat());
+        if edns {
+            let options: &[u8] = if self.nsid { &[0, 3, 0, 0] } else { &[] };
+            let dnssec_ok = u8::from(self.dnssec_ok) << 7;
+            message.extend([0, 0, 41, 4, 208, 0, 0, dnssec_ok, 0, 0, options.len() as u8]);
+            message.extend(options);
+        }
+        message
+    }
+
+    fn check(&self, id: u16, reply: &[u8]) {
+        let what = format!("{} {} of {}", self.name, self.rtype, self.class);
+        assert!(reply.len() >= 12, "{what}: no reply");
+        assert_eq!(reply[..2], id.to_be_bytes(), "{what}");
+        let answers = u16::from_be_bytes([reply[6], reply[7]]) as usize;
+        assert_eq!((reply[3] & 15, answers), self.expected, "{what}: {reply:02x?}");
+        records(reply).expect("a valid reply");
+    }
+}
+
+/// Nothing waits on these chains.
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn deliver(&mut self, _: &Client, _: &[u8], _: bool) {
+        panic!("a query waited");
+    }
+
+    fn pass(&mut self, _: &Client) {
+        panic!("a query was passed over");
+    }
+}
+
+/// The folder with what the Corefiles name.
+fn folder() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("alloc");
+    std::fs::create_dir_all(&folder).expect("a folder for tests");
+    std::fs::write(folder.join("db"), ZONE).expect("a zone file");
+    std::fs::write(folder.join("hosts"), "192.0.2.7 host.example.org\n").expect("a table");
+    folder
+}
+
+/// A Corefile that serves, in this thread.
+struct Served {
+    turn: Turn,
+    events: Arc<ArrayQueue<Event>>,
+    listener: u32,
+    lanes: Vec<Lane>,
+    _graph: Graph,
+}
+
+impl Served {
+    /// `lines` are the directives of one block for everything.
+    fn new(key: &str, lines: &str) -> Self {
+        static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+        let folder = FOLDER.get_or_init(folder);
+        let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = free.expect("a free port").port();
+        let text =
+            format!("{key}:{port} {{\n bind 127.0.0.1\n root {}\n {lines}\n}}\n", folder.display());
+        let input = Input::Text { name: "Corefile".into(), text: text.into() };
+        let corefile = load(input, directives(), &|_| None, 53).expect("a Corefile");
+        let planned = plan(&corefile).expect("directives that can be read");
+        let tally = Tally::new(2);
+        let mut ground = Ground {
+            tally: &tally,
+            readiness: &Arc::new(Readiness::default()),
+            turns: &Turns::new(1),
+            workers: 1,
+            steering: Steering::Hash,
+            old: None,
+            next_sink: &mut 0,
+            next_listener: &mut 0,
+        };
+        let graph = compile(planned, [0; 64], &mut ground);
+        let graph = graph.map_err(|error| error.to_string()).expect("a graph");
+        let counters = Counters::new(&tally);
+        let events = Arc::new(ArrayQueue::new(EVENTS_MAX));
+        let core = Core {
+            index: 0,
+            tally: Rc::new(tally.core(0)),
+            rng: Rng::from_seed(1),
+            now: 1_000_000_000,
+            events: Arc::clone(&events),
+            events_dropped: counters.events_dropped,
+            flights: Arc::new(Flights::new(Vec::new())),
+            large: Large::new(),
+            detached: Vec::with_capacity(DETACHED_MAX),
+        };
+        let listener = graph.snapshot.listeners[0].id;
+        let turn = Turn::new(core, counters, Arc::clone(&graph.snapshot));
+        let lanes = (0..BATCH_DATAGRAMS).map(|_| Lane::new()).collect();
+        Self { turn, events, listener, lanes, _graph: graph }
+    }
+
+    /// Asks everything once, in batches as they would be received; gives the allocations.
+    fn round(&mut self, messages: &[Vec<u8>]) -> u64 {
+        let mut allocations = 0;
+        for messages in messages.chunks(BATCH_DATAGRAMS) {
+            let lanes = &mut self.lanes[..messages.len()];
+            for (lane, message) in lanes.iter_mut().zip(messages) {
+                lane.client.listener = self.listener;
+                lane.client.peer = ([192, 0, 2, 99], 40_000).into();
+                lane.input[..message.len()].copy_from_slice(message);
+                lane.input_len = message.len();
+            }
+            let before = ALLOCATIONS.get();
+            self.turn.core.now += 1_000_000;
+            self.turn.batch(lanes, &mut Nowhere);
+            self.turn.count_walks(lanes, self.turn.core.now + 1_000);
+            while self.events.pop().is_some() {}
+            allocations += ALLOCATIONS.get() - before;
+        }
+        allocations
+    }
+}
+
+/// Proves that a block of these directives answers `asks`, and allocates nothing.
+fn prove(key: &str, lines: &str, asks: &[Ask]) {
+    assert!(asks.len() <= BATCH_DATAGRAMS, "replies of one batch are looked at");
+    let mut served = Served::new(key, lines);
+    let messages: Vec<Vec<u8>> = asks.iter().zip(1..).map(|(ask, id)| ask.message(id)).collect();
+    for _ in 0..WARM {
+        served.round(&messages);
+    }
+    for ((ask, id), lane) in asks.iter().zip(1..).zip(&served.lanes) {
+        ask.check(id, &lane.output[..lane.output_len]);
+    }
+    let allocations: u64 = (0..ROUNDS).map(|_| served.round(&messages)).sum();
+    assert_eq!(allocations, 0, "in {} queries of\n{lines}", ROUNDS * asks.len());
+}
+
+const FILE: &str = "file db example.org";
+
+#[test]
+fn file_alone() {
+    prove(".", FILE, OF_THE_ZONE);
+}
+
+#[test]
+fn file_with_metrics_and_errors() {
+    prove(".", &format!("prometheus 127.0.0.1:0\n errors\n {FILE}"), OF_THE_ZONE);
+}
+
+#[test]
+fn every_query_logged() {
+    prove(".", &format!("prometheus 127.0.0.1:0\n errors\n log\n {FILE}"), OF_THE_ZONE);
+    let long = "{remote}:{port} {type} {class} {name} {proto} {size} {>do} {rcode} {>rflags} \
+                {rsize} {duration} {>id} {>opcode}";
+    prove(".", &format!("log . \"{long}\" {{\n class all\n }}\n {FILE}"), OF_THE_ZONE);
+}
+
+#[test]
+fn what_edits_queries_and_replies() {
+    let lines = "bufsize 1232\n header {\n response set ra\n query set rd\n }\n minimal\n";
+    prove(".", &format!("{lines} {FILE}"), OF_THE_ZONE);
+    prove(".", &format!("metadata\n cancel 1s\n {FILE}"), OF_THE_ZONE);
+}
+
+#[test]
+fn what_answers_by_itself() {
+    let asks = [
+        ask("localhost.", rtype::A, rcode::NOERROR, 1),
+        ask("1.0.0.127.in-addr.arpa.", rtype::PTR, rcode::NOERROR, 1),
+        ask("www.example.org.", rtype::ANY, rcode::NOERROR, 1),
+        Ask { class: 3, ..ask("version.bind.", rtype::TXT, rcode::NOERROR, 1) },
+        Ask { nsid: true, ..ask("www.example.org.", rtype::A, rcode::NOERROR, 2) },
+    ];
+    prove(".", &format!("nsid here\n local\n any\n chaos v1 somebody\n {FILE}"), &asks);
+    prove(".", "whoami", &[ask("who.example.", rtype::A, rcode::NOERROR, 0)]);
+}
+
+#[test]
+fn plugins_of_answers() {
+    for (directive, lines, asks) in [
+        ("loadbalance", FILE, OF_THE_ZONE),
+        ("hosts", "", &[ask("host.example.org.", rtype::A, rcode::NOERROR, 1)][..]),
+    ] {
+        if !directives().built.contains(&directive) {
+            continue;
+        }
+        let own = if directive == "hosts" { "hosts hosts" } else { directive };
+        prove(".", &format!("{own}\n {lines}"), asks);
+    }
+}
+
+#[test]
+fn the_allocator_counts() {
+    let before = ALLOCATIONS.get();
+    let kept = Box::new(before);
+    assert!(ALLOCATIONS.get() > before, "kept {kept}");
+}
