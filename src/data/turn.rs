@@ -23,7 +23,8 @@ use super::tally::query::Seen;
 use super::transport::Lane;
 use crate::cells::Waiter;
 use crate::limits::{
-    BATCH_DATAGRAMS, DETACHED_MAX, SHED_PARKED_MAX, TIMERS_STALE_MAX, UDP_BYTES_MIN, WALK_NANOS_MAX,
+    BATCH_DATAGRAMS, DETACHED_MAX, OPT_EXTRA_BYTES_MAX, SHED_PARKED_MAX, TIMERS_STALE_MAX,
+    UDP_BYTES_MIN, WALK_NANOS_MAX,
 };
 use crate::snapshot::Snapshot;
 use crate::wire::{
@@ -379,6 +380,10 @@ impl Turn {
             self.core.tally.add(self.counters.over, 1);
         }
         let level = &mut levels[0];
+        let full = level.reply.len() + OPT_BYTES + OPT_EXTRA_BYTES_MAX > level.reply.capacity();
+        if full && client.transport.is_stream() {
+            self.core.large.grow(&mut level.reply);
+        }
         let start = level.asked.options_at as usize;
         let end = start + level.asked.options_len as usize;
         let options = request[..*request_len].get(start..end).unwrap_or_default();
