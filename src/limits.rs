@@ -255,6 +255,16 @@ pub const ZONE_TAIL_BYTES_MAX: usize = 512;
 /// (RFC 9276 section 3.2); each costs a SHA-1 for each of three names of an answer.
 pub const NSEC3_ITERATIONS_MAX: u16 = 100;
 
+/// Octets of a hosts file: a hundred times the longest lists of names to block.
+pub const HOSTS_BYTES_MAX: u64 = 256 << 20;
+/// Entries of a hosts file, names and addresses added up: some 600 MiB of table.
+pub const HOSTS_ENTRIES_MAX: usize = 4_000_000;
+
+/// Files below the directory of `auto`: each is looked at every `reload`.
+pub const AUTO_FILES_MAX: usize = 100_000;
+/// Directories of `auto` within each other.
+pub const AUTO_DEPTH_MAX: usize = 32;
+
 /// Authors that `chaos` may name.
 pub const CHAOS_AUTHORS_MAX: usize = 64;
 

@@ -21,12 +21,20 @@ pub struct Authority {
     name: &'static str,
     zones: Arc<Published<Zones>>,
     fallthrough: Fallthrough,
+    /// Zones outside which no name is answered, if there are such.
+    within: Option<Suffixes<()>>,
 }
 
 impl Authority {
     /// A link that stands for the directive `name`.
     pub fn new(name: &'static str, zones: Arc<Published<Zones>>, fallthrough: Fallthrough) -> Self {
-        Self { name, zones, fallthrough }
+        Self { name, zones, fallthrough, within: None }
+    }
+
+    /// Has only names under `zones` answered, whatever zones there are.
+    pub fn within(mut self, zones: impl IntoIterator<Item = NameBuf>) -> Self {
+        self.within = Some(Suffixes::new(zones.into_iter().map(|zone| (zone, ()))));
+        self
     }
 
     /// Answers from `zone`; the level's reply is the result.
@@ -119,6 +127,9 @@ impl Plugin for Authority {
     fn serve(&self, zones: &mut Reader<Zones>, cx: &mut Cx<'_>) -> Step<()> {
         let zones = zones.get();
         let Question { lower, rtype, .. } = cx.question();
+        if self.within.as_ref().is_some_and(|within| within.find(lower).is_none()) {
+            return Step::Next;
+        }
         match zones.find(lower) {
             None if cx.is_last() => {
                 cx.fail(rcode::REFUSED, format_args!(""));

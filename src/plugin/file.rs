@@ -163,16 +163,22 @@ fn table(files: &[Watched]) -> Zones {
 }
 
 /// A zone file as it was loaded last.
-struct Watched {
-    path: PathBuf,
-    origin: NameBuf,
+pub(super) struct Watched {
+    pub(super) path: PathBuf,
+    pub(super) origin: NameBuf,
     by_mtime: bool,
     reload: Duration,
     changed: Option<SystemTime>,
-    zone: Option<Arc<Zone>>,
+    pub(super) zone: Option<Arc<Zone>>,
 }
 
 impl Watched {
+    /// A file that was loaded, and is loaded again when its serial changes.
+    pub(super) fn loaded(path: PathBuf, origin: NameBuf, zone: Zone) -> Self {
+        let zone = Some(Arc::new(zone));
+        Self { path, origin, by_mtime: false, reload: Duration::ZERO, changed: None, zone }
+    }
+
     /// Loads at the start, when a broken file is an error.
     fn load_first(&mut self) -> Result<(), String> {
         self.changed = modified(&self.path);
@@ -194,7 +200,7 @@ impl Watched {
     }
 
     /// Loads what has changed; `true` if the zone is another.
-    fn look(&mut self) -> bool {
+    pub(super) fn look(&mut self) -> bool {
         let changed = modified(&self.path);
         if self.by_mtime && changed == self.changed {
             return false;

@@ -14,6 +14,7 @@
 
 mod any;
 pub mod authority;
+mod auto;
 mod bind;
 mod bufsize;
 mod cancel;
@@ -24,6 +25,7 @@ mod errors;
 mod file;
 mod header;
 mod health;
+mod hosts;
 mod loadbalance;
 mod local;
 mod log;

@@ -270,14 +270,14 @@ registry! {
         minimal = minimal::Minimal;
         template = template::Template;
         transfer;
-        hosts;
+        hosts = hosts::Hosts;
         route53;
         azure;
         clouddns;
         k8s_external;
         kubernetes;
         file = file::File;
-        auto;
+        auto = auto::Auto;
         secondary;
         etcd;
         loop = loop_::Loop;
@@ -303,6 +303,7 @@ registry! {
         Errors(super::errors::Link) "errors";
         Log(super::log::Link) "log";
         Templates(super::template::Templates) "template";
+        Hosts(super::hosts::Link) "hosts";
         Authority(super::authority::Authority) "file";
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Loop(super::loop_::Link) "loop";

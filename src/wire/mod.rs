@@ -15,6 +15,7 @@
 //! | `rdata` | the form of RDATA by type (RFC 3597) |
 //! | `record` | [`Record`]s of any message; [`validate`] |
 //! | `compress` | the table of names in a reply |
+//! | `reverse` | the address that a reverse name stands for (RFC 1035 section 3.5) |
 //! | `present` | RDATA as text, off the query path |
 //! | `reply`, `edit` | [`Reply`]: writes a message, changes it, fits it (RFC 2181) |
 
@@ -29,6 +30,7 @@ mod query;
 mod rdata;
 mod record;
 mod reply;
+mod reverse;
 mod suffix;
 
 pub use edit::Draft;
@@ -44,4 +46,5 @@ pub use query::{
 pub use rdata::{Field, rdata_names};
 pub use record::{Extent, Record, Records, Section, extent, records, set_ttl, validate};
 pub use reply::{Mark, Rdata, Reply, Soa};
+pub use reverse::reverse_address;
 pub use suffix::Suffixes;
