@@ -46,11 +46,14 @@ impl Server {
         Ok(Self { child, folder: folder.to_owned(), ports })
     }
 
-    /// Waits until the server listens on its default port.
+    /// Waits until the server has said that it serves, and listens on its default port.
     pub fn ready(&mut self) -> Result<(), String> {
         let address = self.address(None)?;
         let began = Instant::now();
-        while TcpStream::connect_timeout(&address, PATIENCE).is_err() {
+        // The banner tells ours from another server on a port that both may bind.
+        while !self.output().contains("CoreDNS-")
+            || TcpStream::connect_timeout(&address, PATIENCE).is_err()
+        {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the server ended: {status}"));
             }
