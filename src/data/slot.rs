@@ -17,7 +17,7 @@ use super::tally::Histogram;
 use crate::limits::{
     PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
 };
-use crate::wire::{Name, Rtype};
+use crate::wire::{Name, Rtype, rcode};
 
 /// Frames that fit into a slot; a query with more of them holds the rest in a vector.
 const FRAMES_INLINE: usize = 4;
@@ -33,6 +33,8 @@ struct ParkedLevel {
     cursor: u16,
     by: u16,
     state: ReplyState,
+    /// Of a written reply: with the part that OPT will carry.
+    rcode: u16,
     source: Source,
     /// What few replies have: boxed only when there is something.
     rare: Option<Box<(Reason, OptExtra)>>,
@@ -314,6 +316,7 @@ fn park_level(walk: &Walk, index: usize) -> ParkedLevel {
         cursor: level.cursor,
         by: level.by,
         state: level.state,
+        rcode: level.reply.rcode(),
         source: level.source,
         rare: rare.then(|| Box::new((level.reason, level.extra))),
     }
@@ -373,9 +376,12 @@ fn unpark_level<'b>(
     if message.len() > level.reply.capacity() {
         large.enlarge(&mut level.reply);
     }
-    if parked.state == ReplyState::Written && level.reply.load(message).is_err() {
-        // It was a valid message when it was parked; fail closed if that is not so.
-        level.state = ReplyState::Failed(crate::wire::rcode::SERVFAIL);
+    if parked.state == ReplyState::Written {
+        match level.reply.load(message) {
+            Ok(()) => level.reply.set_rcode(parked.rcode),
+            // No large buffer was free: fail closed.
+            Err(_) => level.state = ReplyState::Failed(rcode::SERVFAIL),
+        }
     }
     if let Some(rare) = parked.rare {
         (level.reason, level.extra) = *rare;
