@@ -7,9 +7,10 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use corelane::cells::Flights;
@@ -153,6 +154,19 @@ fn folder() -> PathBuf {
     folder
 }
 
+/// A port that nobody has and that no other test was given, below those of the kernel's clients.
+fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16 % 8_000;
+    loop {
+        let port = 10_000 + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % 9_000;
+        let tcp = TcpListener::bind(("127.0.0.1", port));
+        if tcp.is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A Corefile that serves, in this thread.
 struct Served {
     turn: Turn,
@@ -167,8 +181,7 @@ impl Served {
     fn new(key: &str, lines: &str) -> Self {
         static FOLDER: OnceLock<PathBuf> = OnceLock::new();
         let folder = FOLDER.get_or_init(folder);
-        let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = free.expect("a free port").port();
+        let port = free_port();
         let text =
             format!("{key}:{port} {{\n bind 127.0.0.1\n root {}\n {lines}\n}}\n", folder.display());
         let input = Input::Text { name: "Corefile".into(), text: text.into() };
