@@ -450,8 +450,8 @@ mod tests {
     #[test]
     fn options() {
         let hosts = parse_block::<Hosts>(
-            "hosts /tmp/hosts a.test {\n ttl 65535\n no_reverse\n 192.0.2.1 x.a.test y\n reload 0\n \
-             fallthrough\n fallthrough_unsupported\n}",
+            "hosts /tmp/hosts a.test {\n ttl 65535\n no_reverse\n 192.0.2.1 x.a.test y\n \
+             reload 0\n fallthrough\n fallthrough_unsupported\n}",
         )
         .expect("accepted");
         assert_eq!(hosts.path, PathBuf::from("/tmp/hosts"));
