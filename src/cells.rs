@@ -40,6 +40,16 @@ impl Flights {
         Self { table: DashMap::with_hasher(RandomState::default()), mailboxes }
     }
 
+    /// Flights that have not landed.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether all have landed.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Becomes the leader, unless there is one. Where the table is full everybody leads alone.
     pub fn lead(&self, key: FlightKey) -> bool {
         // Counting takes every shard's lock in turn: at most one shard at a time, misses only.

@@ -176,6 +176,9 @@ pub const SHED_PARKED_MAX: usize = 1024;
 /// Flights of misses in the process; more are led alone.
 pub const FLIGHTS_MAX: usize = 65_536;
 
+/// Flights that one query leads at a time, for itself and for what it asks; it leads more alone.
+pub const FLIGHTS_LED_MAX: usize = 4;
+
 /// Queries that wait for one flight; more walk alone.
 pub const FLIGHT_WAITERS_MAX: usize = 65_536;
 

@@ -22,5 +22,7 @@ pub mod clock;
 pub mod counters;
 pub mod generation;
 pub mod large;
+#[cfg(test)]
+pub mod proofs;
 pub mod rng;
 pub mod tally;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::chain::cx::Client;
 use super::chain::level::{Asked, OptExtra, Place, Reason, ReplyState, Source};
 use super::chain::step::Fetched;
-use super::chain::walk::{FrameAt, Walk};
+use super::chain::walk::{FrameAt, Led, Walk};
 use super::clock::Nanos;
 use super::large::Large;
 use super::tally::Histogram;
@@ -67,6 +67,7 @@ pub struct Slot {
     arrived: Nanos,
     cancel_at: Nanos,
     timed: Option<Histogram>,
+    led: Led,
     depth: u8,
     asks: u16,
     fetches: u16,
@@ -170,6 +171,7 @@ impl Slots {
             arrived: walk.arrived,
             cancel_at: walk.cancel_at,
             timed: walk.timed,
+            led: walk.led,
             depth: walk.depth as u8,
             asks: walk.asks,
             fetches: walk.fetches,
@@ -218,6 +220,7 @@ impl Slots {
         walk.fetches = slot.fetches;
         walk.cancel_at = slot.cancel_at;
         walk.timed = slot.timed;
+        walk.led = slot.led;
         walk.detached = slot.detached;
         walk.fetched = fetched;
         walk.landed = landed;

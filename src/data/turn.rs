@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::chain::cx::{Client, Core, Detached};
 use super::chain::level::{Asked, Place, ReplyState};
 use super::chain::step::{Fetch, Fetched};
-use super::chain::walk::{Outcome, Walk};
+use super::chain::walk::{Led, Outcome, Walk};
 use super::clock::{MILLISECOND, Nanos};
 use super::counters::{Counters, ShedCounters};
 use super::finish::{Fit, OPT_BYTES, finish, refuse};
@@ -320,6 +320,7 @@ impl Turn {
                     std::process::abort();
                 }
                 core.tally.add(self.counters.panics, 1);
+                abandon(walk, core);
                 walk.frames.clear();
                 walk.depth = 0;
                 let level = walk.client_level();
@@ -350,12 +351,15 @@ impl Turn {
                     if self.park(generation, None).is_some() {
                         return Settled::Parked;
                     }
+                    self.core.tally.add(self.counters.no_slot, 1);
+                    abandon(&mut self.walk, &self.core);
                     return Settled::Silent;
                 }
                 Outcome::Wait(fetch) => match self.wait(fetch, generation) {
                     Waiting::Parked => return Settled::Parked,
                     Waiting::NoRoom => {
                         self.core.tally.add(self.counters.no_slot, 1);
+                        abandon(&mut self.walk, &self.core);
                         let level = self.walk.client_level();
                         level.clear_reply();
                         level.state = ReplyState::Failed(rcode::SERVFAIL);
@@ -478,8 +482,11 @@ impl Turn {
 
     /// Ends a parked query without a reply.
     fn give_up(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
-        if self.unpark(id, Fetched::Late, None).is_some() && !self.walk.detached {
-            outlet.pass(&self.walk.client);
+        if self.unpark(id, Fetched::Late, None).is_some() {
+            abandon(&mut self.walk, &self.core);
+            if !self.walk.detached {
+                outlet.pass(&self.walk.client);
+            }
         }
     }
 
@@ -544,12 +551,16 @@ impl Turn {
     fn run_detached(&mut self, outlet: &mut dyn Outlet) {
         for _ in 0..DETACHED_MAX {
             let Some(detached) = self.core.detached.pop() else { return };
-            let generation = self.generations.len() - 1;
-            if self.generations[generation].snapshot.generation != detached.generation {
-                continue;
-            }
+            let mut generations = self.generations.iter();
+            let asked = |one: &Generation| one.snapshot.generation == detached.generation;
+            let generation = generations.position(asked);
             self.walk.open(detached.client, self.core.now);
             self.walk.detached = true;
+            self.walk.led = detached.led;
+            let Some(generation) = generation else {
+                abandon(&mut self.walk, &self.core);
+                continue;
+            };
             let Detached { name, rtype, rclass, asked, place, .. } = detached;
             self.walk.open_question(name.as_name(), rtype, rclass, asked, place);
             let outcome = self.run(generation, |walk, core, generation| {
@@ -559,6 +570,15 @@ impl Turn {
             self.shrink();
         }
     }
+}
+
+/// Fails the flights that a walk leads which ends before it can land them.
+#[cold]
+fn abandon(walk: &mut Walk, core: &Core) {
+    for key in walk.led.as_slice() {
+        core.flights.land(*key, None);
+    }
+    walk.led = Led::NONE;
 }
 
 const NOWHERE: Place = Place { block: Place::NOWHERE, zone: 0 };

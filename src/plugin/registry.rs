@@ -19,7 +19,7 @@ use crate::wire::Question;
 macro_rules! registry {
     (
         directives { $($name:ident $(= $module:ident :: $directive:ident)?;)* }
-        links { $($variant:ident($link:ty) $link_name:literal;)* }
+        links { $($(#[$gate:meta])* $variant:ident($link:ty) $link_name:literal;)* }
     ) => {
         /// Names of all directives that CoreDNS knows, in the order of the chain.
         pub const NAMES: &[&str] = &[$(stringify!($name)),*];
@@ -74,69 +74,72 @@ macro_rules! registry {
 
         /// A link of a chain.
         #[derive(Clone)]
-        pub enum Link { $(#[doc = $link_name] $variant(Arc<$link>),)* }
+        pub enum Link { $($(#[$gate])* #[doc = $link_name] $variant(Arc<$link>),)* }
 
         /// What a link remembers of a query.
         #[derive(Clone, Copy)]
-        pub enum Frame { $(#[doc = $link_name] $variant(<$link as Plugin>::Frame),)* }
+        pub enum Frame { $($(#[$gate])* #[doc = $link_name] $variant(<$link as Plugin>::Frame),)* }
 
         /// What a link has of its own on a worker.
-        pub enum Local { $(#[doc = $link_name] $variant(<$link as Plugin>::Local),)* }
+        pub enum Local { $($(#[$gate])* #[doc = $link_name] $variant(<$link as Plugin>::Local),)* }
 
-        $(impl From<$link> for Link {
+        $($(#[$gate])*
+        impl From<$link> for Link {
             fn from(link: $link) -> Self {
                 Self::$variant(Arc::new(link))
             }
         }
+        $(#[$gate])*
         impl From<Arc<$link>> for Link {
             fn from(link: Arc<$link>) -> Self {
                 Self::$variant(link)
             }
         }
+        $(#[$gate])*
         const _: () = assert!(size_of::<<$link as Plugin>::Frame>() <= FRAME_BYTES_MAX);)*
 
         impl Link {
             /// Name of the directive that it stands for in metrics and logs.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(one) => one.name().unwrap_or($link_name),)* }
+                match self { $($(#[$gate])* Self::$variant(one) => one.name().unwrap_or($link_name),)* }
             }
 
             /// Whether `other` is the very same link.
             pub fn is_same(&self, other: &Self) -> bool {
                 match (self, other) {
-                    $((Self::$variant(one), Self::$variant(other)) => Arc::ptr_eq(one, other),)*
+                    $($(#[$gate])* (Self::$variant(one), Self::$variant(other)) => Arc::ptr_eq(one, other),)*
                     _ => false,
                 }
             }
 
             /// The plugin, for whoever knows its type.
             pub fn any(&self) -> Arc<dyn Any + Send + Sync> {
-                match self { $(Self::$variant(one) => one.clone(),)* }
+                match self { $($(#[$gate])* Self::$variant(one) => one.clone(),)* }
             }
 
             /// See [`Plugin::local`].
             pub fn local(&self, core: u16) -> Local {
-                match self { $(Self::$variant(one) => Local::$variant(one.local(core)),)* }
+                match self { $($(#[$gate])* Self::$variant(one) => Local::$variant(one.local(core)),)* }
             }
 
             /// See [`Plugin::refresh`].
             pub fn refresh(&self, local: &mut Local) {
                 match (self, local) {
-                    $((Self::$variant(one), Local::$variant(local)) => one.refresh(local),)*
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) => one.refresh(local),)*
                     _ => {}
                 }
             }
 
             /// See [`Plugin::HINTS`].
             pub fn has_hint(&self) -> bool {
-                match self { $(Self::$variant(_) => <$link as Plugin>::HINTS,)* }
+                match self { $($(#[$gate])* Self::$variant(_) => <$link as Plugin>::HINTS,)* }
             }
 
             /// See [`Plugin::hint`].
             #[inline]
             pub fn hint(&self, local: &Local, question: Question<'_>) -> u32 {
                 match (self, local) {
-                    $((Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
                     _ => 0,
                 }
             }
@@ -145,7 +148,7 @@ macro_rules! registry {
             #[inline]
             pub fn hint_next(&self, local: &Local, question: Question<'_>, place: u32) {
                 match (self, local) {
-                    $((Self::$variant(one), Local::$variant(local)) =>
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
                         one.hint_next(local, question, place),)*
                     _ => {}
                 }
@@ -153,13 +156,13 @@ macro_rules! registry {
 
             /// See [`Plugin::meta_key`].
             pub fn meta_key(&self, label: &str) -> Option<u16> {
-                match self { $(Self::$variant(one) => one.meta_key(label),)* }
+                match self { $($(#[$gate])* Self::$variant(one) => one.meta_key(label),)* }
             }
 
             /// See [`Plugin::meta`].
             pub fn meta(&self, local: &Local, cx: &Cx<'_>, key: u16, out: &mut dyn fmt::Write) {
                 match (self, local) {
-                    $((Self::$variant(one), Local::$variant(local)) =>
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
                         one.meta(local, cx, key, out),)*
                     _ => {}
                 }
@@ -169,7 +172,7 @@ macro_rules! registry {
             #[inline]
             pub fn serve(&self, local: &mut Local, cx: &mut Cx<'_>) -> Step<Frame> {
                 match (self, local) {
-                    $((Self::$variant(one), Local::$variant(local)) =>
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
                         one.serve(local, cx).wrap(Frame::$variant),)*
                     _ => mismatch(cx),
                 }
@@ -179,7 +182,7 @@ macro_rules! registry {
             #[inline]
             pub fn resume(&self, local: &mut Local, cx: &mut Cx<'_>, frame: Frame) -> Step<Frame> {
                 match (self, local, frame) {
-                    $((Self::$variant(one), Local::$variant(local), Frame::$variant(frame)) =>
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local), Frame::$variant(frame)) =>
                         one.resume(local, cx, frame).wrap(Frame::$variant),)*
                     _ => mismatch(cx),
                 }
@@ -188,7 +191,7 @@ macro_rules! registry {
             /// See [`Plugin::detached`].
             pub fn detached(&self, local: &mut Local, cx: &mut Cx<'_>, note: u64) -> Step<Frame> {
                 match (self, local) {
-                    $((Self::$variant(one), Local::$variant(local)) =>
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
                         one.detached(local, cx, note).wrap(Frame::$variant),)*
                     _ => mismatch(cx),
                 }
@@ -309,6 +312,8 @@ registry! {
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";
         Whoami(super::whoami::Whoami) "whoami";
+        #[cfg(test)]
+        Probe(crate::data::proofs::probe::Probe) "probe";
     }
 }
 

@@ -12,7 +12,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::level::{Asked, Level, ReplyState};
 use super::step::Fetched;
-use super::walk::Walk;
+use super::walk::{Led, Walk};
 use crate::cells::{FlightKey, Flights};
 use crate::data::clock::Nanos;
 use crate::data::generation::Locals;
@@ -124,10 +124,12 @@ pub struct Detached {
     pub link: u16,
     /// What the plugin wants to be told there.
     pub note: u64,
-    /// The generation that it runs in; a walk that a reload has overtaken is left out.
+    /// The generation that it runs in.
     pub generation: u64,
     /// The client of the query that caused it (for its address only).
     pub client: Client,
+    /// Flights that it may have been started to land.
+    pub(in crate::data) led: Led,
 }
 
 /// What a worker lends to the walks that it runs.
@@ -402,17 +404,27 @@ impl<'w> Cx<'w> {
 
     /// Becomes the leader of a flight (`true`), or learns that another query leads it already:
     /// then `Step::Fetch` with `Fetch::Join`. A leader ends with [`Cx::land`] in every case.
+    /// Should the walk end before it can (a panic, no room to wait, `cancel`), the flight fails.
     pub fn lead(&mut self, key: FlightKey) -> bool {
-        self.core.flights.lead(key)
+        if self.walk.led.is_full() {
+            return true;
+        }
+        let leads = self.core.flights.lead(key);
+        if leads {
+            self.walk.led.push(key);
+        }
+        leads
     }
 
     /// Lands a flight: all who joined get `message`; `None` tells them that the leader failed.
     pub fn land(&mut self, key: FlightKey, message: Option<Arc<[u8]>>) {
+        self.walk.led.remove(key);
         self.core.flights.land(key, message);
     }
 
     /// Walks the same question below this link in a slot of its own, without a client; the walk
-    /// begins with this link's `detached(note)`. `false`: too many are waiting already.
+    /// begins with this link's `detached(note)`, and may land what this one leads. `false`: too many
+    /// are waiting already.
     pub fn detach(&mut self, note: u64) -> bool {
         if self.core.detached.len() >= DETACHED_MAX {
             return false;
@@ -428,6 +440,7 @@ impl<'w> Cx<'w> {
             note,
             generation: self.snapshot.generation,
             client: self.walk.client,
+            led: self.walk.led,
         };
         self.core.detached.push(detached);
         true

@@ -20,7 +20,8 @@ pub enum Step<F> {
     /// Wait for something, then resume me with [`Cx::fetched`](super::Cx::fetched).
     Fetch(F, Fetch),
     /// Finish and send the reply as one of many; resume me when the transport can take the next.
-    /// On a datagram transport the reply is the only one, and nothing is resumed.
+    /// On a datagram transport the reply is the only one, and nothing is resumed; likewise on a
+    /// walk without a client.
     Send(F),
     /// The reply stands: hand it to the plugins above.
     Up,

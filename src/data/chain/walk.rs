@@ -11,12 +11,14 @@ use std::sync::Arc;
 use super::cx::{Client, Core, Cx, Detached, Span, Transport};
 use super::level::{Asked, Level, Place, ReplyState};
 use super::step::{Entry, Fetch, Fetched, Step};
+use crate::cells::FlightKey;
 use crate::data::clock::Nanos;
 use crate::data::generation::Generation;
 use crate::data::route;
 use crate::data::tally::Histogram;
 use crate::limits::{
-    ASK_DEPTH_MAX, ASKS_MAX, FETCHES_MAX, FRAMES_MAX, LANE_BYTES, WALK_MEMORY_BYTES_MAX,
+    ASK_DEPTH_MAX, ASKS_MAX, FETCHES_MAX, FLIGHTS_LED_MAX, FRAMES_MAX, LANE_BYTES,
+    WALK_MEMORY_BYTES_MAX,
 };
 use crate::plugin::registry::{Frame, Link, Local};
 use crate::wire::{Name, Rtype, rcode};
@@ -30,6 +32,37 @@ pub enum Outcome {
     Partial,
     /// The walk waits; it must be parked.
     Wait(Fetch),
+}
+
+/// Flights that a walk leads: what has to be landed for it, should it end before it can.
+#[derive(Clone, Copy)]
+pub(in crate::data) struct Led {
+    keys: [FlightKey; FLIGHTS_LED_MAX],
+    len: u8,
+}
+
+impl Led {
+    pub(in crate::data) const NONE: Self = Self { keys: [FlightKey(0); FLIGHTS_LED_MAX], len: 0 };
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len as usize == FLIGHTS_LED_MAX
+    }
+
+    pub(super) fn push(&mut self, key: FlightKey) {
+        self.keys[self.len as usize] = key;
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, key: FlightKey) {
+        if let Some(at) = self.as_slice().iter().position(|led| *led == key) {
+            self.len -= 1;
+            self.keys.swap(at, self.len as usize);
+        }
+    }
+
+    pub(in crate::data) fn as_slice(&self) -> &[FlightKey] {
+        &self.keys[..self.len as usize]
+    }
 }
 
 /// A frame on the stack: whose it is, and what belongs to it.
@@ -67,6 +100,8 @@ pub struct Walk {
     pub(in crate::data) timed: Option<Histogram>,
     /// Whether the walk has no client.
     pub(in crate::data) detached: bool,
+    /// Flights that it leads.
+    pub(in crate::data) led: Led,
     /// Set when a bound was passed; the walk ends with SERVFAIL.
     pub(in crate::data) over: bool,
 }
@@ -107,6 +142,7 @@ impl Walk {
             cancel_at: 0,
             timed: None,
             detached: false,
+            led: Led::NONE,
             over: false,
         }
     }
@@ -127,6 +163,7 @@ impl Walk {
         self.cancel_at = 0;
         self.timed = None;
         self.detached = false;
+        self.led = Led::NONE;
         self.over = false;
     }
 
@@ -303,7 +340,7 @@ impl Walk {
                 self.fetched = Fetched::Nothing;
                 self.push(frame, link, memory, Way::Stop(Outcome::Wait(fetch)))
             }
-            Step::Send(_) if !self.client.transport.is_stream() => Way::Up,
+            Step::Send(_) if self.detached || !self.client.transport.is_stream() => Way::Up,
             Step::Send(frame) => self.push(frame, link, memory, Way::Stop(Outcome::Partial)),
         }
     }

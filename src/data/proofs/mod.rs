@@ -1,0 +1,245 @@
+//! Proofs of what the data plane's shape promises, with turns that a test turns by hand.
+//!
+//! `waits`: what waits is answered once, by the generation that it began in, whatever happens
+//! meanwhile. `bounds`: every walk ends, parking costs what is stated, a panic is one query's.
+//! `simulation`: the same under thousands of random steps from one seed.
+
+pub mod probe;
+
+mod bounds;
+mod simulation;
+mod waits;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::chain::cx::{Client, Core, Cx, Transport};
+use super::counters::Counters;
+use super::large::Large;
+use super::rng::Rng;
+use super::tally::Tally;
+use super::tally::query::QueryCells;
+use super::transport::Lane;
+use super::transport::sockets::Sockets;
+use super::turn::{Outlet, Turn};
+use crate::cells::Flights;
+use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
+use crate::mail::{Mail, Mailbox};
+use crate::plugin::registry::Link;
+use crate::snapshot::{Block, Listener, Place, Server, Snapshot, Timeouts};
+use crate::wire::{NameBuf, Section, Suffixes, records, rtype};
+
+/// The listener of all queries.
+const LISTENER: u32 = 1;
+
+/// What the workers of a test share.
+pub struct Ground {
+    tally: Arc<Tally>,
+    counters: Counters,
+    flights: Arc<Flights>,
+    mailboxes: Vec<Arc<Mailbox>>,
+}
+
+impl Ground {
+    /// For so many workers.
+    pub fn new(workers: usize) -> Self {
+        let tally = Tally::new(workers);
+        let mailbox = |_| Arc::new(Mailbox::new().expect("an eventfd"));
+        let mailboxes: Vec<_> = (0..workers).map(mailbox).collect();
+        let flights = Arc::new(Flights::new(mailboxes.clone()));
+        Self { counters: Counters::new(&tally), tally, flights, mailboxes }
+    }
+
+    /// A generation of these blocks: a zone each, with the links of its chain.
+    pub fn snapshot(&self, generation: u64, blocks: Vec<(&str, Vec<Link>)>) -> Arc<Snapshot> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+        let name = |zone: &str| NameBuf::parse(zone).expect("a zone");
+        let zones = (0..)
+            .zip(&blocks)
+            .map(|(block, (zone, _))| (name(zone), vec![Place { block, zone: 0 }]));
+        let sockets =
+            Sockets { address, local: address, udp: vec![], tcp: vec![], receive_bytes: 0 };
+        let listener = Listener {
+            id: LISTENER,
+            address,
+            sockets: Arc::new(sockets),
+            zones: Suffixes::new(zones.collect::<Vec<_>>()),
+            any_class: false,
+            timeouts: Timeouts::default(),
+            shed: None,
+            unserved: QueryCells::new(&self.tally, "dns://:53", "dropped", "", ""),
+        };
+        let blocks = blocks.into_iter().map(|(zone, chain)| Block {
+            servers: vec![Server {
+                zone: name(zone),
+                server_label: "dns://:53".into(),
+                zone_label: zone.into(),
+                view_label: "".into(),
+            }],
+            chain,
+            hinting: None,
+            metadata: Vec::new(),
+            debug: false,
+        });
+        Arc::new(Snapshot { generation, listeners: vec![listener], blocks: blocks.collect() })
+    }
+
+    /// A worker that has adopted `snapshot`.
+    pub fn worker(&self, index: u16, snapshot: Arc<Snapshot>) -> Bench {
+        let core = Core {
+            index,
+            tally: Rc::new(self.tally.core(index as usize)),
+            rng: Rng::from_seed(1),
+            now: 1,
+            events: Arc::new(ArrayQueue::new(EVENTS_MAX)),
+            events_dropped: self.counters.events_dropped,
+            flights: Arc::clone(&self.flights),
+            large: Large::new(),
+            detached: Vec::with_capacity(DETACHED_MAX),
+        };
+        Bench {
+            turn: Turn::new(core, self.counters, snapshot),
+            lanes: (0..BATCH_DATAGRAMS).map(|_| Lane::new()).collect(),
+            mailbox: Arc::clone(&self.mailboxes[index as usize]),
+            out: Sent::default(),
+        }
+    }
+
+    /// How often walks passed a bound.
+    pub fn over(&self) -> u64 {
+        self.tally.value(self.counters.over)
+    }
+}
+
+/// What went out: to whom, the message, whether more follow; and who got nothing.
+#[derive(Default)]
+pub struct Sent {
+    /// Replies in their order.
+    pub replies: Vec<(Client, Vec<u8>, bool)>,
+    /// Who got nothing.
+    pub passed: Vec<Client>,
+}
+
+impl Outlet for Sent {
+    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) {
+        self.replies.push((*client, message.to_vec(), more));
+    }
+
+    fn pass(&mut self, client: &Client) {
+        self.passed.push(*client);
+    }
+}
+
+/// A worker without a thread, a socket or a clock.
+pub struct Bench {
+    /// What it turns.
+    pub turn: Turn,
+    lanes: Vec<Lane>,
+    mailbox: Arc<Mailbox>,
+    /// What went out.
+    pub out: Sent,
+}
+
+impl Bench {
+    /// Queries arrive together.
+    pub fn ask(&mut self, queries: &[(Client, Vec<u8>)]) {
+        for queries in queries.chunks(BATCH_DATAGRAMS) {
+            let lanes = &mut self.lanes[..queries.len()];
+            for (lane, (client, message)) in lanes.iter_mut().zip(queries) {
+                lane.client = *client;
+                lane.input[..message.len()].copy_from_slice(message);
+                lane.input_len = message.len();
+            }
+            self.turn.batch(lanes, &mut self.out);
+            for lane in lanes.iter_mut().filter(|lane| lane.output_len != 0) {
+                let reply = lane.output[..lane.output_len].to_vec();
+                self.out.replies.push((lane.client, reply, false));
+                self.turn.core.large.reclaim(&mut lane.output);
+            }
+        }
+    }
+
+    /// Time passes, and who is due is woken.
+    pub fn advance(&mut self, nanos: u64) {
+        self.turn.core.now += nanos;
+        self.turn.wake_due(usize::MAX, &mut self.out);
+    }
+
+    /// Reads the mail.
+    pub fn read_mail(&mut self) {
+        while let Some(mail) = self.mailbox.take() {
+            if let Mail::Landed { waiter, message } = mail {
+                self.turn.landed(waiter, message, &mut self.out);
+            }
+        }
+    }
+
+    /// The client of this connection can take more.
+    pub fn writable(&mut self, connection: (u32, u32)) {
+        self.turn.writable(connection, &mut self.out);
+    }
+
+    /// The addresses of the only reply since the last look.
+    pub fn one_reply(&mut self) -> Vec<Ipv4Addr> {
+        let replies = std::mem::take(&mut self.out.replies);
+        assert_eq!(replies.len(), 1, "one reply");
+        addresses(&replies[0].1)
+    }
+
+    /// Whether nothing has gone out since the last look.
+    pub fn is_silent(&self) -> bool {
+        self.out.replies.is_empty() && self.out.passed.is_empty()
+    }
+}
+
+fn client(transport: Transport, port: u16, connection: (u32, u32)) -> Client {
+    let peer = ([192, 0, 2, 99], port).into();
+    let local = ([192, 0, 2, 53], 53).into();
+    Client { peer, local, transport, listener: LISTENER, connection }
+}
+
+/// A client that sent a datagram from this port.
+pub fn udp(port: u16) -> Client {
+    client(Transport::Udp, port, (0, 0))
+}
+
+/// A client on this connection.
+pub fn tcp(connection: u32) -> Client {
+    client(Transport::Tcp, 1_000, (connection, 1))
+}
+
+/// A query for A records.
+pub fn query(id: u16, name: &str) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    let mut message = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    message.extend(NameBuf::parse(name).expect("a name").as_name().as_bytes());
+    message.extend([0, 1, 0, 1]);
+    message
+}
+
+/// The A records of a reply, all sections.
+pub fn addresses(message: &[u8]) -> Vec<Ipv4Addr> {
+    let all = records(message).expect("a valid reply").map(|one| one.expect("a valid record"));
+    let found = all.filter(|record| record.rtype == rtype::A);
+    found.map(|record| Ipv4Addr::from(*record.rdata(message).first_chunk().expect("4"))).collect()
+}
+
+/// The rcode of a reply.
+pub fn rcode_of(message: &[u8]) -> u16 {
+    u16::from(message[3] & 15)
+}
+
+/// Writes an answer of one A record, 192.0.2.`last`.
+pub fn answer(cx: &mut Cx<'_>, last: u8) {
+    let (question, reply) = cx.answer(true);
+    let address = Ipv4Addr::new(192, 0, 2, last).into();
+    reply.push_address(Section::Answer, question.name, address, 60).expect("room for a record");
+}
+
+/// 192.0.2.`last`.
+pub fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, last)
+}
