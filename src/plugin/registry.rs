@@ -101,13 +101,15 @@ macro_rules! registry {
         impl Link {
             /// Name of the directive that it stands for in metrics and logs.
             pub fn name(&self) -> &'static str {
-                match self { $($(#[$gate])* Self::$variant(one) => one.name().unwrap_or($link_name),)* }
+                match self { $($(#[$gate])*
+                    Self::$variant(one) => one.name().unwrap_or($link_name),)* }
             }
 
             /// Whether `other` is the very same link.
             pub fn is_same(&self, other: &Self) -> bool {
                 match (self, other) {
-                    $($(#[$gate])* (Self::$variant(one), Self::$variant(other)) => Arc::ptr_eq(one, other),)*
+                    $($(#[$gate])*
+                        (Self::$variant(one), Self::$variant(other)) => Arc::ptr_eq(one, other),)*
                     _ => false,
                 }
             }
@@ -119,13 +121,15 @@ macro_rules! registry {
 
             /// See [`Plugin::local`].
             pub fn local(&self, core: u16) -> Local {
-                match self { $($(#[$gate])* Self::$variant(one) => Local::$variant(one.local(core)),)* }
+                match self { $($(#[$gate])*
+                    Self::$variant(one) => Local::$variant(one.local(core)),)* }
             }
 
             /// See [`Plugin::refresh`].
             pub fn refresh(&self, local: &mut Local) {
                 match (self, local) {
-                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) => one.refresh(local),)*
+                    $($(#[$gate])*
+                        (Self::$variant(one), Local::$variant(local)) => one.refresh(local),)*
                     _ => {}
                 }
             }
@@ -139,7 +143,8 @@ macro_rules! registry {
             #[inline]
             pub fn hint(&self, local: &Local, question: Question<'_>) -> u32 {
                 match (self, local) {
-                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
+                    $($(#[$gate])*
+                        (Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
                     _ => 0,
                 }
             }
@@ -182,7 +187,8 @@ macro_rules! registry {
             #[inline]
             pub fn resume(&self, local: &mut Local, cx: &mut Cx<'_>, frame: Frame) -> Step<Frame> {
                 match (self, local, frame) {
-                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local), Frame::$variant(frame)) =>
+                    $($(#[$gate])*
+                        (Self::$variant(one), Local::$variant(local), Frame::$variant(frame)) =>
                         one.resume(local, cx, frame).wrap(Frame::$variant),)*
                     _ => mismatch(cx),
                 }
