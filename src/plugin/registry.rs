@@ -144,7 +144,8 @@ macro_rules! registry {
             pub fn hint(&self, local: &Local, question: Question<'_>) -> u32 {
                 match (self, local) {
                     $($(#[$gate])*
-                        (Self::$variant(one), Local::$variant(local)) => one.hint(local, question),)*
+                        (Self::$variant(one), Local::$variant(local)) =>
+                            one.hint(local, question),)*
                     _ => 0,
                 }
             }
