@@ -133,8 +133,12 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     if stream {
         socket.set_reuse_address(true)?;
     } else {
-        // Best effort: the kernel grants what net.core.rmem_max allows.
-        let _ = socket.set_recv_buffer_size(SOCKET_BYTES_WANTED);
+        // Best effort: past net.core.rmem_max with CAP_NET_ADMIN, else what that allows.
+        let wanted = SOCKET_BYTES_WANTED as libc::c_int;
+        let forced = set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &wanted);
+        if forced.is_err() {
+            let _ = socket.set_recv_buffer_size(SOCKET_BYTES_WANTED);
+        }
         let _ = socket.set_send_buffer_size(SOCKET_BYTES_WANTED);
         if wildcard {
             set_pktinfo(&socket, address.is_ipv6())?;
