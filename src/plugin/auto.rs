@@ -348,7 +348,7 @@ async fn watch(
             () = tokio::time::sleep(reload), if !reload.is_zero() => {}
             () = looked.notified() => {}
         }
-        let walking = tokio::task::spawn_blocking(move || {
+        let walking = super::site::blocking(move || {
             let changed = directory.walk();
             (directory, changed)
         });

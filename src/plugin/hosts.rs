@@ -313,7 +313,7 @@ async fn watch(
             () = tokio::time::sleep(reload), if !reload.is_zero() => {}
             () = looked.notified() => {}
         }
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = super::site::blocking(move || {
             let table = file.look();
             (file, table)
         });
