@@ -1,0 +1,277 @@
+//! The way of a query without its sockets, on a stock authoritative chain: `prometheus errors file`
+//! with a hot zone of 10,000 addresses, compiled from a Corefile as the server does.
+//!
+//! `cargo bench --bench chain` measures time. `bench/count` runs the same pieces under callgrind and
+//! prints instructions per query; for that, `CORELANE_COUNT=NAME:ROUNDS` in the environment has this
+//! program do so many rounds of one piece and nothing else. A round is a batch of 64 queries.
+
+use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use corelane::cells::Flights;
+use corelane::control::compile::{Ground, compile, plan};
+use corelane::control::corefile::{Input, load};
+use corelane::control::{ready::Readiness, source};
+use corelane::data::chain::{Asked, Client, Core, Walk};
+use corelane::data::counters::Counters;
+use corelane::data::finish::{Fit, finish};
+use corelane::data::generation::Generation;
+use corelane::data::large::Large;
+use corelane::data::rng::Rng;
+use corelane::data::route;
+use corelane::data::tally::Tally;
+use corelane::data::transport::{Lane, sockets::Steering};
+use corelane::data::turn::{Outlet, Turn};
+use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
+use corelane::publish::Turns;
+use corelane::snapshot::Snapshot;
+use corelane::wire::{Flags, NameBuf, Question, Reply, Section, parse_query, rclass, rtype};
+use corelane::zone::Zone;
+use criterion::{Criterion, Throughput};
+use crossbeam::queue::ArrayQueue;
+
+/// Names of the zone.
+const NAMES: usize = 10_000;
+
+/// OPT of a usual stub: 1,232 octets, a client cookie.
+const OPT: [u8; 23] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+
+fn name(text: &str) -> NameBuf {
+    NameBuf::parse(text).expect("a name")
+}
+
+/// Owners of the zone, in an order that no cache foresees.
+fn owners(label: &str, zone: &str) -> Vec<NameBuf> {
+    let number = |n: usize| n * 7919 % NAMES;
+    (0..BATCH_DATAGRAMS).map(|n| name(&format!("{label}-{}.{zone}.", number(n)))).collect()
+}
+
+fn message(name: &NameBuf, opt: bool) -> Vec<u8> {
+    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(opt)];
+    bytes.extend(name.as_name().as_bytes());
+    bytes.extend([0, 1, 0, 1]);
+    bytes.extend(&OPT[..if opt { OPT.len() } else { 0 }]);
+    bytes
+}
+
+fn question(name: &NameBuf) -> Question<'_> {
+    let lower = name.as_name();
+    Question { name: lower, lower, rtype: rtype::A, rclass: rclass::IN }
+}
+
+/// Nobody listens: every reply is that of its lane.
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn deliver(&mut self, _: &Client, _: &[u8], _: bool) {}
+    fn pass(&mut self, _: &Client) {}
+}
+
+/// A worker's state without its sockets, and a zone to ask by itself.
+struct Bench {
+    snapshot: Arc<Snapshot>,
+    tally: Arc<Tally>,
+    counters: Counters,
+    zone: Zone,
+    listener: u32,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("corelane-bench-{}", std::process::id()));
+        let mut text = String::from("$TTL 300\n@ SOA ns1 host 1 7200 900 1209600 300\n@ NS ns1\n");
+        text += "ns1 A 192.0.2.1\n";
+        (0..NAMES).for_each(|n| text += &format!("host-{n} A 10.0.{}.{}\n", n >> 8, n & 255));
+        std::fs::write(&path, text).expect("a temporary file");
+        let zone = Zone::load(&path, &name("bench.example.")).expect("a zone");
+        let corefile = format!(
+            "bench.example {{\n bind 127.0.0.1\n prometheus\n errors\n file {}\n}}\n",
+            path.display()
+        );
+        let input = Input::Text { name: "Corefile".into(), text: corefile.into() };
+        let corefile = load(input, source::directives(), &|_| None, 0).expect("a Corefile");
+        let tally = Tally::new(2);
+        let mut ground = Ground {
+            tally: &tally,
+            readiness: &Arc::new(Readiness::default()),
+            turns: &Turns::new(1),
+            workers: 1,
+            steering: Steering::default(),
+            old: None,
+            next_sink: &mut 0,
+            next_listener: &mut 0,
+        };
+        let planned = plan(&corefile).expect("directives");
+        let graph = compile(planned, corefile.hash, &mut ground).expect("a graph");
+        let _ = std::fs::remove_file(path);
+        let (snapshot, counters) = (Arc::clone(&graph.snapshot), Counters::new(&tally));
+        let listener = snapshot.listeners[0].id;
+        Self { snapshot, tally, counters, zone, listener }
+    }
+
+    fn core(&self) -> Core {
+        Core {
+            index: 0,
+            tally: Rc::new(self.tally.core(0)),
+            rng: Rng::from_seed(1),
+            now: 1,
+            events: Arc::new(ArrayQueue::new(EVENTS_MAX)),
+            events_dropped: self.counters.events_dropped,
+            flights: Arc::new(Flights::new(Vec::new())),
+            large: Large::new(),
+            detached: Vec::with_capacity(DETACHED_MAX),
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client { listener: self.listener, ..Lane::new().client }
+    }
+
+    /// Parse, route, hint, walk and finish: what a worker does between two system calls.
+    fn batch(&self, names: &[NameBuf], opt: bool, rcode: u8) -> Box<dyn FnMut()> {
+        let mut turn = Turn::new(self.core(), self.counters, Arc::clone(&self.snapshot));
+        let lane = |name| {
+            let (mut lane, bytes) = (Lane::new(), message(name, opt));
+            lane.input[..bytes.len()].copy_from_slice(&bytes);
+            lane.input_len = bytes.len();
+            lane.client = self.client();
+            lane
+        };
+        let mut lanes: Vec<Lane> = names.iter().map(lane).collect();
+        turn.batch(&mut lanes, &mut Nowhere);
+        let answered = |lane: &Lane| lane.output_len > 12 && lane.output[3] & 15 == rcode;
+        assert!(lanes.iter().all(answered), "the bench measures what it says");
+        Box::new(move || turn.batch(black_box(&mut lanes), &mut Nowhere))
+    }
+
+    /// The block's chain alone: from an open walk to level 0's reply.
+    fn walk(&self, names: Vec<NameBuf>) -> Box<dyn FnMut()> {
+        let generation = Generation::adopt(Arc::clone(&self.snapshot), 0, None);
+        let place = route::place(&self.snapshot, self.listener, question(&names[0]));
+        let (mut walk, mut core, client) = (Walk::new(), self.core(), self.client());
+        Box::new(move || {
+            for name in &names {
+                walk.open(client, 1);
+                let asked = Asked { udp_size: 512, ..Asked::default() };
+                walk.open_question(name.as_name(), rtype::A, rclass::IN, asked, place);
+                black_box(walk.start(&mut core, &generation));
+            }
+        })
+    }
+
+    /// `finish` of a reply that has only its question, with the start of that reply.
+    fn finish(&self, edns: bool) -> Box<dyn FnMut()> {
+        let place = route::place(&self.snapshot, self.listener, question(&name("bench.example.")));
+        let (mut walk, asked) = (Walk::new(), Asked { edns, udp_size: 1232, ..Asked::default() });
+        let owner = name("host-1.bench.example.");
+        walk.open(self.client(), 1);
+        walk.open_question(owner.as_name(), rtype::A, rclass::IN, asked, place);
+        Box::new(move || {
+            for _ in 0..BATCH_DATAGRAMS {
+                let level = walk.client_level();
+                level.start_reply();
+                black_box(finish(level, Fit { stream: false, options: &[], keepalive: 0 }));
+            }
+        })
+    }
+
+    fn parse(&self, names: &[NameBuf], opt: bool) -> Box<dyn FnMut()> {
+        let messages: Vec<_> = names.iter().map(|name| message(name, opt)).collect();
+        Box::new(move || {
+            for bytes in &messages {
+                let _ = black_box(parse_query(black_box(bytes)));
+            }
+        })
+    }
+
+    fn route(&self, names: Vec<NameBuf>) -> Box<dyn FnMut()> {
+        let (snapshot, listener) = (Arc::clone(&self.snapshot), self.listener);
+        Box::new(move || {
+            for name in &names {
+                black_box(route::place(&snapshot, listener, black_box(question(name))));
+            }
+        })
+    }
+
+    /// Header, question, one address that is ready to copy, OPT.
+    fn reply(&self, names: Vec<NameBuf>) -> Box<dyn FnMut()> {
+        let block = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 1, 0, 22];
+        let mut reply = Reply::new(vec![0; 4096].into_boxed_slice());
+        Box::new(move || {
+            for name in &names {
+                reply.start(1, Flags::default().with_qr(true), question(name));
+                let _ = black_box(reply.push_block(Section::Answer, black_box(&block), 1));
+                let _ = black_box(reply.push_opt(1232, 0, 0, false, &[]));
+            }
+        })
+    }
+
+    /// The zone's answer, into a reply that is started for it.
+    fn zone(self, names: Vec<NameBuf>) -> Box<dyn FnMut()> {
+        let mut reply = Reply::new(vec![0; 4096].into_boxed_slice());
+        Box::new(move || {
+            for name in &names {
+                reply.start(1, Flags::default(), question(name));
+                black_box(self.zone.answer(question(name), false, &mut reply));
+            }
+        })
+    }
+
+    /// The pieces, by name; each closure does a batch of 64 queries.
+    fn piece(self, piece: &str) -> Option<Box<dyn FnMut()>> {
+        let hits = owners("host", "bench.example");
+        let misses = owners("none", "bench.example");
+        Some(match piece {
+            "parse" => self.parse(&hits, false),
+            "parse-opt" => self.parse(&hits, true),
+            "route" => self.route(hits),
+            "reply" => self.reply(hits),
+            "zone" => self.zone(hits),
+            "walk" => self.walk(hits),
+            "walk-nxdomain" => self.walk(misses),
+            "finish" => self.finish(false),
+            "finish-opt" => self.finish(true),
+            "batch" => self.batch(&hits, false, 0),
+            "batch-opt" => self.batch(&hits, true, 0),
+            "batch-nxdomain" => self.batch(&misses, false, 3),
+            "batch-refused" => self.batch(&owners("host", "other.example"), false, 5),
+            _ => return None,
+        })
+    }
+}
+
+/// All pieces, in the order of the table.
+const PIECES: [&str; 13] = [
+    "parse",
+    "parse-opt",
+    "route",
+    "reply",
+    "zone",
+    "walk",
+    "walk-nxdomain",
+    "finish",
+    "finish-opt",
+    "batch",
+    "batch-opt",
+    "batch-nxdomain",
+    "batch-refused",
+];
+
+fn main() {
+    if let Ok(wanted) = std::env::var("CORELANE_COUNT") {
+        let (piece, rounds) = wanted.split_once(':').expect("CORELANE_COUNT=NAME:ROUNDS");
+        let mut round = Bench::new().piece(piece).expect("a piece");
+        (0..rounds.parse().expect("a number of rounds")).for_each(|_: u32| round());
+        return;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("chain");
+    group.throughput(Throughput::Elements(BATCH_DATAGRAMS as u64));
+    for piece in PIECES {
+        let mut round = Bench::new().piece(piece).expect("a piece");
+        group.bench_function(piece, |bench| bench.iter(&mut round));
+    }
+    group.finish();
+    criterion.final_summary();
+}
