@@ -65,6 +65,8 @@
 //!
 //! ## Differences from CoreDNS
 //!
+//! * Records are owned by the name in the letters that it was asked in (RFC 4343 section 4.1);
+//!   CoreDNS answers in lower case.
 //! * Words that are no domain names are left out of PTR records too.
 //! * A file of more than 256 MiB or 4,000,000 entries is refused, and what was read before stays.
 
