@@ -51,7 +51,7 @@ use std::fmt;
 pub use crate::control::corefile::{CorefileError, Lines};
 pub use crate::data::chain::{Asked, Client, Core, Cx, Entry, Event, Fetch, Fetched, Step};
 pub use crate::data::chain::{Level, ReplyState, Source, Transport};
-use crate::wire::Question;
+use crate::wire::{NameBuf, Question};
 pub use site::{Compiled, Facts, Ready, SetupError, Sink, Site};
 
 /// A link: what a query meets. Shared by all workers; what changes is in its `Local`.
@@ -85,6 +85,12 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Touches what lies behind the first touch: `place` is what `hint` gave.
     fn hint_next(&self, _local: &Self::Local, _question: Question<'_>, _place: u32) {}
+
+    /// Zones whose names, all of them, this link answers from memory as it is now and never hands on:
+    /// `cache` above it stores none of them, so that what is new is seen at once. Control side.
+    fn memory_zones(&self) -> &[NameBuf] {
+        &[]
+    }
 
     /// The key under which this link provides a metadata label, if it does. Control side.
     fn meta_key(&self, _label: &str) -> Option<u16> {

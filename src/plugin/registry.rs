@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::{Compiled, CorefileError, Cx, Facts, Lines, SetupError, Site, Step};
 use super::{Directive, Plugin};
 use crate::limits::FRAME_BYTES_MAX;
-use crate::wire::Question;
+use crate::wire::{NameBuf, Question};
 
 macro_rules! registry {
     (
@@ -158,6 +158,11 @@ macro_rules! registry {
                         one.hint_next(local, question, place),)*
                     _ => {}
                 }
+            }
+
+            /// See [`Plugin::memory_zones`].
+            pub fn memory_zones(&self) -> &[NameBuf] {
+                match self { $($(#[$gate])* Self::$variant(one) => one.memory_zones(),)* }
             }
 
             /// See [`Plugin::meta_key`].

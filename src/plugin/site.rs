@@ -169,6 +169,12 @@ impl Site<'_> {
         self.below.iter().rev().find_map(|link| link.any().downcast::<T>().ok())
     }
 
+    /// Zones whose names links below answer from memory
+    /// ([`Plugin::memory_zones`](super::Plugin::memory_zones)).
+    pub fn memory_zones(&self) -> Vec<NameBuf> {
+        self.below.iter().flat_map(|link| link.memory_zones()).copied().collect()
+    }
+
     /// Joins a relative path to the block's `root`.
     pub fn path(&self, path: &Path) -> PathBuf {
         match &self.facts.root {
