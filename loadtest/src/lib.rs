@@ -20,6 +20,7 @@ pub mod message;
 pub mod outstanding;
 pub mod slo;
 pub mod source;
+pub mod synthetic;
 pub mod sys;
 pub mod tally;
 pub mod target;
