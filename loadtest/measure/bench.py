@@ -6,15 +6,19 @@ import random
 import subprocess
 import sys
 import time
+import urllib.request
 
 from . import figures
 from .process import Server, on_cpu, usage_between
-from .scenario import HERE, Failure, substitute
+from .scenario import HERE, Contender, Failure, definition, substitute
 
 BASE = "reflect"
 # Bursts that find out what a server answers when saturated (kind `reload`), and their seconds.
 CAPACITY_BURSTS = 3
 CAPACITY_SECONDS = 1.0
+# Kind `cluster`: what a server gets to come to rest, and to have listed everything again.
+SETTLE_SECONDS = 3.0
+RELIST_SECONDS_MAX = 90.0
 
 
 def make_data(kind, directory, seed):
@@ -48,17 +52,21 @@ class Bench:
         if scenario.data:
             values["data"] = make_data(scenario.data, setting.target / "loadtest", setting.seed)
         values |= scenario.define
+        self.backends = {}
+        for kind, own in scenario.backend.items():
+            words = definition(kind, own)
+            place = directory / f"backend-{kind}"
+            backend = Server(
+                Contender(kind, kind), words, scenario, place, values, setting.client_cpu
+            )
+            self.backends[kind] = backend
+            values |= {f"port_{kind}": backend.port}
         for contender in contenders:
             try:
-                self.servers.append(
-                    Server(
-                        contender,
-                        scenario,
-                        directory / contender.label,
-                        values,
-                        setting.server_cpu,
-                    )
-                )
+                words = definition(contender.kind, scenario.server.get(contender.kind, {}))
+                place = directory / contender.label
+                server = Server(contender, words, scenario, place, values, setting.server_cpu)
+                self.servers.append(server)
             except Failure as why:
                 self.leave_out(contender.label, why)
 
@@ -69,6 +77,11 @@ class Bench:
 
     def start(self):
         """Starts one server after the other, so that the time until it is ready is its own."""
+        for backend in self.backends.values():
+            backend.start()
+        if self.scenario.kind == "cluster":
+            # Each has the machine for itself while it is measured.
+            return
         for server in self.servers[:]:
             try:
                 if self.scenario.kind == "reload" and "reload" not in server.definition:
@@ -82,8 +95,8 @@ class Bench:
             raise Failure("nothing to measure")
 
     def stop(self):
-        """Ends all servers."""
-        for server in self.servers:
+        """Ends all servers, and what stands behind them."""
+        for server in [*self.servers, *self.backends.values()]:
             server.stop()
 
     # --- Load ---
@@ -140,7 +153,7 @@ class Bench:
 
     def warm_up(self):
         """Visits each server once, unmeasured: caches fill, threads and heaps settle."""
-        if self.scenario.kind != "idle":
+        if self.scenario.kind in ("burst", "reload"):
             for server in self.servers:
                 self.flood(server, self.scenario.warm_up_seconds)
 
@@ -148,7 +161,12 @@ class Bench:
 
     def measure(self, progress):
         """All rounds of the scenario."""
-        visits = {"burst": self.burst, "reload": self.reload_pair, "idle": None}
+        visits = {
+            "burst": self.burst,
+            "reload": self.reload_pair,
+            "cluster": self.cluster,
+            "idle": None,
+        }
         visit = visits[self.scenario.kind]
         if visit is None:
             for _ in range(self.scenario.rounds):
@@ -171,6 +189,8 @@ class Bench:
         count = self.scenario.rounds * len(self.servers)
         if self.scenario.kind == "reload":
             return count + len(self.servers), 2 * (seconds + 0.2)
+        if self.scenario.kind == "cluster":
+            return count, 4 * SETTLE_SECONDS + seconds
         return count, seconds + 0.2
 
     def burst(self, server):
@@ -201,6 +221,79 @@ class Bench:
                 pair["reloads_done"] = server.reloads_done() - done_before
         return pair
 
+    def cluster(self, server):
+        """One server from its start: until ready, at rest, through a forced re-list of everything,
+        and under churn."""
+        server.start()
+        try:
+            time.sleep(SETTLE_SECONDS)
+            steady, start_peak = server.resident()
+            server.forget_peak()
+            asked = self.kube_asked()
+            self.kube("expire")
+            deadline = time.monotonic() + RELIST_SECONDS_MAX
+            while not all(n > asked.get(what, 0) for what, n in self.kube_asked().items()):
+                if time.monotonic() > deadline:
+                    raise Failure(f"{server.label} has not listed again")
+                time.sleep(0.1)
+            self.rest(server)
+            after, peak = server.resident()
+            before = server.usage()
+            self.kube(f"churn?rate={self.scenario.churn}")
+            time.sleep(self.scenario.seconds)
+            self.kube("churn?rate=0")
+            cpu, _, _ = usage_between(before, server.usage())
+            told = self.told(server)
+        finally:
+            server.stop()
+        return {
+            "ready_seconds": server.ready_seconds,
+            "steady_mb": steady / 1e6,
+            "start_peak_mb": start_peak / 1e6,
+            "relist_peak_mb": peak / 1e6,
+            "after_mb": after / 1e6,
+            "relist_ratio": peak / steady,
+            "churn_cpu_share": cpu / self.scenario.seconds,
+            "served_p99_ms": told,
+        }
+
+    def rest(self, server):
+        """Waits until a server has nothing to do any more."""
+        while True:
+            before = server.usage()
+            time.sleep(SETTLE_SECONDS)
+            cpu, _, _ = usage_between(before, server.usage())
+            if cpu < 0.05 * SETTLE_SECONDS:
+                return
+
+    def told(self, server):
+        """The p99 from an event's arrival to its being served, in ms, of a server that tells it."""
+        url = f"http://127.0.0.1:{server.values['port1']}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as page:
+                lines = page.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return None
+        for line in lines:
+            if line.startswith("corelane_kubernetes_event_to_served_seconds{"):
+                if 'quantile="0.99"' in line:
+                    return 1000 * float(line.rsplit(" ", 1)[1])
+        return None
+
+    def kube(self, what):
+        """What the synthetic API server says to a request."""
+        url = f"http://127.0.0.1:{self.backends['kubeapi'].port}/synthetic/{what}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+
+    def kube_asked(self):
+        """{kind: how often it was listed or watched}."""
+        asked = {}
+        for what, count in self.kube("stats").items():
+            kind = what.split()[1]
+            asked[kind] = asked.get(kind, 0) + count
+        return asked
+
     def idle(self, progress):
         """All servers at once over one stretch of time without queries."""
         servers = {server.label: server for server in self.servers}
@@ -228,6 +321,8 @@ class Bench:
             return figures.idle_figures(self.rounds, names)
         if self.scenario.kind == "reload":
             return figures.reload_figures(self.rounds, names)
+        if self.scenario.kind == "cluster":
+            return figures.cluster_figures(self.rounds, names)
         return figures.burst_figures(self.rounds, names, self.base())
 
     def base(self):

@@ -117,6 +117,15 @@ def idle_figures(rounds, names):
     }
 
 
+def cluster_figures(rounds, names):
+    """Figures of a server from its start through a re-list and churn."""
+    keys = ("ready_seconds", "steady_mb", "start_peak_mb", "relist_peak_mb", "after_mb")
+    keys += ("relist_ratio", "churn_cpu_share", "served_p99_ms")
+    return {
+        name: {key: spread(of_all(rounds, name, key)) for key in keys} for name in names
+    }
+
+
 def judge_ratios(limits, figures):
     """[(whether it holds, a sentence)] for each {name: highest CPU ratio}."""
     verdicts = []

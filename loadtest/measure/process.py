@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .scenario import Failure, command_line, definition, substitute
+from .scenario import Failure, command_line, substitute
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # Where peers are that Debian's packages install.
@@ -95,14 +95,24 @@ def status_values(path):
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-class Server:
-    """A contender in a scenario: its folder, its ports, and, once started, its processes."""
+def listens(port):
+    """Whether somebody accepts connections at 127.0.0.1:`port`."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 0.2):
+            return True
+    except OSError:
+        return False
 
-    def __init__(self, contender, scenario, directory, values, cpu):
+
+class Server:
+    """A contender in a scenario, or what stands behind all of them (a backend): its folder, its
+    ports, and, once started, its processes."""
+
+    def __init__(self, contender, definition, scenario, directory, values, cpu):
         self.label = contender.label
         self.kind = contender.kind
         self.arguments = list(contender.arguments)
-        self.definition = definition(scenario, contender.kind)
+        self.definition = definition
         self.scenario = scenario
         self.directory = directory
         self.cpu = cpu
@@ -131,8 +141,9 @@ class Server:
         return " ".join((said.stdout + said.stderr).split("\n")[:2]).strip()
 
     def start(self):
-        """Writes its files and runs it, then asks until it answers NOERROR."""
-        self.directory.mkdir()
+        """Writes its files and runs it, then asks until it answers NOERROR (or, where its
+        definition says `ready = "connect"`, accepts a connection)."""
+        self.directory.mkdir(exist_ok=True)
         for name, text in self.definition.get("files", {}).items():
             content = substitute(text, self.values)
             (self.directory / name).write_text(content, encoding="utf-8")
@@ -149,15 +160,21 @@ class Server:
                 start_new_session=True,
                 preexec_fn=on_cpu(self.cpu),
             )
-        name, kind = self.scenario.ready.split()
         while (waited := time.monotonic() - self.started) < self.scenario.ready_seconds:
             if has_ended(self.process.pid):
                 break
-            if ask(name, kind, self.port, self.scenario.transport) == 0:
+            if self.is_ready():
                 self.ready_seconds = waited
                 return
             time.sleep(0.005)
         raise Failure(f"no answer after {waited:.1f} s: {self.log()[-400:] or 'an empty log'}")
+
+    def is_ready(self):
+        """Whether it answers, asked once."""
+        if self.definition.get("ready") == "connect":
+            return listens(self.port)
+        name, kind = self.scenario.ready.split()
+        return ask(name, kind, self.port, self.scenario.transport) == 0
 
     def log(self):
         """All that it wrote so far."""
@@ -202,6 +219,11 @@ class Server:
             now += int(status["VmRSS"].split()[0]) * 1024
             peak += int(status["VmHWM"].split()[0]) * 1024
         return now, peak
+
+    def forget_peak(self):
+        """Counts the highest resident size anew from here."""
+        for pid in self.pids():
+            Path("/proc", str(pid), "clear_refs").write_text("5", encoding="ascii")
 
     def switches(self):
         """(context switches so far, threads) over all threads of its processes."""

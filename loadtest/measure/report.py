@@ -135,7 +135,28 @@ def idle_table(figures, servers):
     return heads, rows
 
 
-TABLES = {"burst": burst_table, "reload": reload_table, "idle": idle_table}
+def cluster_table(figures, _):
+    """(heads, rows) of servers from their start through a re-list and churn."""
+    heads = ["server", "ready s", "RSS MB", "peak at start", "peak of re-list", "ratio"]
+    heads += ["RSS after", "CPU under churn %", "event to served p99 ms"]
+    rows = []
+    for name, row in figures.items():
+        share = row["churn_cpu_share"]
+        percent = share and {key: 100 * share[key] for key in ("median", "q1", "q3")}
+        cells = [name, number(row["ready_seconds"], ".2f")]
+        cells += [number(row[key], ".1f") for key in ("steady_mb", "start_peak_mb")]
+        cells += [number(row["relist_peak_mb"], ".1f"), number(row["relist_ratio"], ".2f")]
+        cells += [number(row["after_mb"], ".1f"), number(percent, ".1f")]
+        rows.append(cells + [number(row["served_p99_ms"], ".2f")])
+    return heads, rows
+
+
+TABLES = {
+    "burst": burst_table,
+    "reload": reload_table,
+    "idle": idle_table,
+    "cluster": cluster_table,
+}
 
 
 def markdown(heads, rows):

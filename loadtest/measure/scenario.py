@@ -9,8 +9,23 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 SCENARIOS = HERE / "scenarios"
 # The order in which all of them are run.
-ORDER = ("auth", "tcp", "low-rate", "reload", "idle", "auth-1m")
-KINDS = ("burst", "reload", "idle")
+ORDER = (
+    "auth",
+    "tcp",
+    "low-rate",
+    "reload",
+    "idle",
+    "auth-1m",
+    "cache-hit",
+    "stock",
+    "miss",
+    "miss-tcp",
+    "services",
+    "services-all",
+    "cluster-a",
+    "cluster-b",
+)
+KINDS = ("burst", "reload", "idle", "cluster")
 
 
 class Failure(Exception):
@@ -37,8 +52,10 @@ class Scenario:
     load_share: float = 0.5
     reload_every: float = 1.0
     lost_max: int = 0
+    churn: int = 0
     define: dict = field(default_factory=dict)
     server: dict = field(default_factory=dict)
+    backend: dict = field(default_factory=dict)
 
 
 def read_toml(path):
@@ -59,7 +76,7 @@ def tables(directory, name):
     if "base" not in own:
         return own
     content = tables(directory, own.pop("base"))
-    for key in ("define", "server"):
+    for key in ("define", "server", "backend"):
         content[key] = content.get(key, {}) | own.pop(key, {})
     return content | own
 
@@ -100,12 +117,12 @@ def contenders(text):
     return found
 
 
-def definition(scenario, kind):
-    """How a server of `kind` is started in this scenario."""
+def definition(kind, own):
+    """How a server of `kind` is started, where `own` are the scenario's words about it."""
     known = read_toml(HERE / "servers.toml")
     if kind not in known:
         raise Failure(f"no server {kind}; there are {', '.join(known)}")
-    return known[kind] | scenario.server.get(kind, {})
+    return known[kind] | own
 
 
 def substitute(text, values):

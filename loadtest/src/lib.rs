@@ -1,10 +1,11 @@
 //! The yardstick: what a DNS server costs above the sockets that it answers on. Linux only.
 //!
-//! Two programs, and what they share:
+//! Three programs, and what they share:
 //!
 //! - `reflect` turns every query around as its own answer: the limit of sockets.
 //! - `flood` asks, checks every answer and counts: closed loop, open loop, or the highest rate
 //!   that keeps an objective.
+//! - `kubeapi` is the API server of a synthetic cluster ([`synthetic`]).
 //!
 //! The way of a query through `flood`: [`source`] writes it, [`outstanding`] remembers it,
 //! [`carrier`] takes it to the server and its answer back, [`outstanding`] tells whether that is

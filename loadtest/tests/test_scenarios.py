@@ -27,20 +27,22 @@ class Scenarios(unittest.TestCase):
         for name in scenario.ORDER:
             loaded = scenario.load(name)
             for kind in loaded.against:
-                scenario.definition(loaded, kind)
+                scenario.definition(kind, loaded.server.get(kind, {}))
+            for kind, own in loaded.backend.items():
+                scenario.definition(kind, own)
 
     def test_a_scenario_overrides_its_base(self):
         tcp, auth = scenario.load("tcp"), scenario.load("auth")
         self.assertEqual((tcp.transport, tcp.define), ("tcp", auth.define))
-        self.assertIn("--tcp", scenario.definition(tcp, "reflect")["command"])
-        self.assertNotIn("--tcp", scenario.definition(auth, "reflect")["command"])
+        self.assertIn("--tcp", scenario.definition("reflect", tcp.server["reflect"])["command"])
+        self.assertNotIn("--tcp", scenario.definition("reflect", {})["command"])
         self.assertEqual(scenario.load("auth-1m").define["corefile"], auth.define["corefile"])
 
     def test_mistakes_are_told(self):
         with self.assertRaisesRegex(Failure, "no scenario nope; there are auth, "):
             scenario.load("nope")
         with self.assertRaisesRegex(Failure, "no server nope"):
-            scenario.definition(scenario.load("auth"), "nope")
+            scenario.definition("nope", {})
 
 
 class Contenders(unittest.TestCase):

@@ -144,10 +144,7 @@ async fn change(api: Arc<Api>) {
     }
 }
 
-async fn answer(
-    api: Arc<Api>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let query: HashMap<&str, &str> = request
         .uri()
         .query()
@@ -219,9 +216,7 @@ fn list(api: Arc<Api>, kind: Kind, query: &HashMap<&str, &str>) -> Response<Body
     };
     let token = query.get("continue").and_then(|token| token.split_once('-'));
     let (version, first) = match token {
-        Some((version, first)) => {
-            (version.parse().unwrap_or(0), first.parse().unwrap_or(0))
-        }
+        Some((version, first)) => (version.parse().unwrap_or(0), first.parse().unwrap_or(0)),
         None => (version, 0),
     };
     if version < oldest {
