@@ -103,7 +103,8 @@ impl Bench {
             next_listener: &mut 0,
         };
         let planned = plan(&corefile).expect("directives");
-        let graph = compile(planned, corefile.hash, &mut ground).expect("a graph");
+        let mut graph = compile(planned, corefile.hash, &mut ground).expect("a graph");
+        graph.bind(&mut ground).expect("a free port");
         let _ = std::fs::remove_file(path);
         let (snapshot, counters) = (Arc::clone(&graph.snapshot), Counters::new(&tally));
         let listener = snapshot.listeners[0].id;

@@ -271,6 +271,43 @@ pub const AUTO_DEPTH_MAX: usize = 32;
 /// Authors that `chaos` may name.
 pub const CHAOS_AUTHORS_MAX: usize = 64;
 
+// The Kubernetes API server. Where client-go has a figure, it is client-go's.
+
+/// Seconds for a connection to the API server, TLS included.
+pub const KUBE_CONNECT_SECONDS_MAX: u64 = 10;
+/// Seconds that the API server may take for the head of its answer, or leave the body of a list
+/// without progress.
+pub const KUBE_ANSWER_SECONDS_MAX: u64 = 30;
+/// Seconds without anything after which a streaming list is given up for a plain one: servers that
+/// do not know streaming lists leave out the bookmark at their end.
+pub const KUBE_STREAM_SECONDS_MAX: u64 = 5;
+/// Objects of one page of a list: a page of slices is a few megabytes.
+pub const KUBE_PAGE_OBJECTS: usize = 500;
+/// Octets of one object or event: etcd takes objects of 1.5 MiB.
+pub const KUBE_OBJECT_BYTES_MAX: usize = 8 << 20;
+/// Octets of what a list says beside its objects, or of a refusal.
+pub const KUBE_ENVELOPE_BYTES_MAX: usize = 64 << 10;
+/// Milliseconds until the first new attempt; each further one waits twice as long.
+pub const KUBE_BACKOFF_MILLIS_MIN: u64 = 800;
+/// Milliseconds between attempts at most.
+pub const KUBE_BACKOFF_MILLIS_MAX: u64 = 30_000;
+/// Seconds after which the API server is asked to end a watch, at least; up to twice as many, at
+/// random, so that watches of many clients are not taken up at once.
+pub const KUBE_WATCH_SECONDS_MIN: u64 = 300;
+/// Seconds without an event or a bookmark after which a watch is cut and taken up again: bookmarks
+/// come about every minute, two of them may be lost.
+pub const KUBE_SILENCE_SECONDS_MAX: u64 = 150;
+/// Seconds between two checks of what is held against what the API server holds, per kind.
+pub const KUBE_CHECK_SECONDS: u64 = 600;
+/// Objects that may change while a check runs; with more it is given up.
+pub const KUBE_CHECK_CHANGES_MAX: usize = 100_000;
+/// Seconds between two log lines about the same trouble with the API server.
+pub const KUBE_LOG_SECONDS_MIN: u64 = 30;
+/// Seconds between two writings of the cluster's last known state.
+pub const KUBE_STATE_SECONDS_MIN: u64 = 30;
+/// Percent of a core that control's bulk work takes while queries are served: lists, checks.
+pub const CONTROL_SHARE_PERCENT_MAX: u32 = 50;
+
 /// Threads for what blocks: reading and parsing files.
 pub const BLOCKING_THREADS_MAX: usize = 4;
 

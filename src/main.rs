@@ -60,15 +60,16 @@ fn run(serve: Serve) -> ExitCode {
     let sample = serve.source == Source::Sample;
     let (pidfile, port) = (serve.pidfile.clone(), serve.port);
     let status = runtime.block_on(async {
-        let signals = match Signals::new() {
+        let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 logging::fatal(&format_args!("no signals: {error}"));
                 return ExitCode::from(1);
             }
         };
-        let supervisor = match Supervisor::start(serve) {
-            Ok(supervisor) => supervisor,
+        let supervisor = match Supervisor::start(serve, &mut signals).await {
+            Ok(Some(supervisor)) => supervisor,
+            Ok(None) => return ExitCode::SUCCESS,
             Err(message) => {
                 logging::fatal(&message);
                 return ExitCode::from(1);

@@ -199,7 +199,8 @@ impl Served {
             next_listener: &mut 0,
         };
         let graph = compile(planned, [0; 64], &mut ground);
-        let graph = graph.map_err(|error| error.to_string()).expect("a graph");
+        let mut graph = graph.map_err(|error| error.to_string()).expect("a graph");
+        graph.bind(&mut ground).expect("a free port");
         let counters = Counters::new(&tally);
         let events = Arc::new(ArrayQueue::new(EVENTS_MAX));
         let core = Core {

@@ -1,8 +1,9 @@
-//! From a Corefile to what is published: parse, compile, bind.
+//! From a Corefile to what is published: parse, compile, wait, bind.
 //!
 //! [`plan`] reads every directive of every block and collects all errors; [`compile`] makes the
-//! links, bottom of the chain first, then binds what is new. Neither touches what is serving: a
-//! [`Graph`] that is dropped before it is published leaves nothing behind. A link whose directive,
+//! links, bottom of the chain first. What they have to have before anybody asks them is fetched and
+//! waited for ([`Graph::start_early`]); then [`Graph::bind`] binds what is new. None of it touches
+//! what is serving: a [`Graph`] that is dropped before it is published leaves nothing behind. A link whose directive,
 //! keys and options are the same as before is carried over with its tasks, if its plugin allows it.
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::admin::Endpoint;
 use super::corefile::{
@@ -23,7 +24,7 @@ use crate::data::tally::families::DROPPED;
 use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::{BindError, Sockets, Steering};
 use crate::plugin::registry::{Link, NAMES, Parsed};
-use crate::plugin::site::{Hook, Wanted};
+use crate::plugin::site::{Hook, Task, Wanted};
 use crate::plugin::{Facts, Ready, Sink, Site};
 use crate::snapshot::{Block, Listener, Place, Server, Snapshot};
 use crate::wire::{NameBuf, Suffixes};
@@ -46,6 +47,15 @@ pub struct Part {
     carried_over: Option<Arc<Notify>>,
 }
 
+impl Part {
+    /// Runs tasks for as long as the part lives.
+    fn run(&self, tasks: Vec<Task>) {
+        if let Ok(mut running) = self.tasks.lock() {
+            running.extend(tasks.into_iter().map(tokio::spawn));
+        }
+    }
+}
+
 impl Drop for Part {
     fn drop(&mut self) {
         for task in self.tasks.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()) {
@@ -55,7 +65,10 @@ impl Drop for Part {
 }
 
 /// What a new part asks for once it is published.
-type Fresh = (Arc<Part>, Vec<crate::plugin::site::Task>);
+type Fresh = (Arc<Part>, Vec<Task>);
+
+/// What a new part asks for before anything is bound.
+type Early = (Arc<Part>, Vec<Task>);
 
 /// A compiled Corefile.
 pub struct Graph {
@@ -70,6 +83,10 @@ pub struct Graph {
     /// SHA-512 of the Corefile's tokens.
     pub hash: [u8; 64],
     fresh: Vec<Fresh>,
+    early: Vec<Early>,
+    waits: Vec<Task>,
+    /// What [`bind`](Self::bind) makes the snapshot from.
+    unbound: (BTreeMap<SocketAddr, Route>, Vec<Block>),
     /// To be run before it is published.
     pub at_start: Vec<Hook>,
     /// Sinks that are new.
@@ -77,6 +94,27 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Starts the tasks that are to run before anything is bound, and gives what has to be over
+    /// before that. Called on control's runtime.
+    pub fn start_early(&mut self) -> JoinSet<()> {
+        for (part, tasks) in self.early.drain(..) {
+            part.run(tasks);
+        }
+        self.waits.drain(..).collect()
+    }
+
+    /// Binds the listeners that are new, and makes the snapshot whole.
+    ///
+    /// # Errors
+    /// The first address that could not be bound.
+    pub fn bind(&mut self, ground: &mut Ground<'_>) -> Result<(), BuildError> {
+        let (routes, blocks) = std::mem::take(&mut self.unbound);
+        let listeners = listeners(routes, ground).map_err(BuildError::Bind)?;
+        let generation = self.snapshot.generation;
+        self.snapshot = Arc::new(Snapshot { generation, listeners, blocks });
+        Ok(())
+    }
+
     /// Starts the tasks of what is new. Called on control's runtime, after publication.
     pub fn start_tasks(&mut self) {
         for part in &self.parts {
@@ -86,10 +124,7 @@ impl Graph {
             }
         }
         for (part, tasks) in self.fresh.drain(..) {
-            let handles = tasks.into_iter().map(tokio::spawn);
-            if let Ok(mut running) = part.tasks.lock() {
-                running.extend(handles);
-            }
+            part.run(tasks);
         }
     }
 }
@@ -246,10 +281,10 @@ pub struct Ground<'a> {
     pub next_listener: &'a mut u32,
 }
 
-/// Makes the graph, and binds what is new.
+/// Makes the graph; its snapshot is whole once it is bound.
 ///
 /// # Errors
-/// The first link that could not be set up, or the first address that could not be bound.
+/// The first link that could not be set up.
 pub fn compile(
     planned: Vec<Planned>,
     hash: [u8; 64],
@@ -263,6 +298,9 @@ pub fn compile(
         banner: Vec::new(),
         hash,
         fresh: Vec::new(),
+        early: Vec::new(),
+        waits: Vec::new(),
+        unbound: Default::default(),
         at_start: Vec::new(),
         sinks: Vec::new(),
     };
@@ -286,8 +324,7 @@ pub fn compile(
         graph.facts.push(plan.facts.clone());
         blocks.push(compile_block(plan, &mut graph, ground).map_err(BuildError::Corefile)?);
     }
-    let listeners = listeners(routes, ground).map_err(BuildError::Bind)?;
-    graph.snapshot = Arc::new(Snapshot { generation, listeners, blocks });
+    graph.unbound = (routes, blocks);
     Ok(graph)
 }
 
@@ -429,6 +466,8 @@ impl Graph {
             carried_over: wanted.carried,
         });
         self.fresh.push((Arc::clone(&part), wanted.tasks));
+        self.early.push((Arc::clone(&part), wanted.early));
+        self.waits.extend(wanted.waits);
         self.parts.push(part);
         self.at_start.extend(wanted.at_start);
         self.sinks.extend(wanted.sinks);

@@ -4,7 +4,8 @@
 //! message, any other is not: `tracing::info!(target: "plugin/reload", "Running configuration …")`.
 //!
 //! Guarantees: one line is one write, so lines of several threads never mix; `DEBUG` lines appear only
-//! while [`set_debug`] says so (a block with `debug`); libraries are heard from `WARNING` up only.
+//! while [`set_debug`] says so (a block with `debug`); libraries are heard from `WARNING` up only, the
+//! client of the API server not at all: what it fails at is told by `control::kube`, once.
 //! Fatal lines go to standard error through [`fatal`], whatever the level.
 //!
 //! Costs: one allocation and one system call a line. The query path does not log (it tells a ring); what
@@ -80,7 +81,7 @@ fn heard(metadata: &Metadata<'_>, debug: bool) -> bool {
     let crate_name = target.split("::").next();
     let ours = target.starts_with("plugin/") || crate_name == Some(env!("CARGO_CRATE_NAME"));
     match *metadata.level() {
-        Level::ERROR | Level::WARN => true,
+        Level::ERROR | Level::WARN => crate_name != Some("kube_client"),
         Level::INFO => ours,
         Level::DEBUG => ours && debug,
         Level::TRACE => false,

@@ -10,6 +10,7 @@ pub mod check;
 pub mod compile;
 pub mod corefile;
 pub mod crew;
+pub mod kube;
 pub mod logging;
 pub mod manual;
 pub mod ready;

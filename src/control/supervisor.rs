@@ -1,8 +1,9 @@
 //! The one thread that decides: start, signals, reload, stop.
 //!
-//! Start: compile, bind, open the HTTP end points, run start hooks, publish, spawn workers. A
-//! reload does the same beside what is serving and then swaps: a Corefile that does not build
-//! leaves everything as it was. The old graph is dropped here, once no worker holds it.
+//! Start: compile, open the HTTP end points, wait for what plugins must have before they are asked
+//! (the cluster's records), bind, run start hooks, publish, spawn workers. A reload does the same
+//! beside what is serving and then swaps: a Corefile that does not build leaves everything as it
+//! was. The old graph is dropped here, once no worker holds it. A signal to stop ends either wait.
 //!
 //! Signals are CoreDNS's: SIGTERM stops after the lameduck time with the sockets drained, SIGINT
 //! likewise (a second one ends at once), SIGQUIT ends at once, SIGUSR1 reloads, SIGHUP does nothing.
@@ -14,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::admin::Admin;
@@ -43,13 +45,30 @@ pub struct Supervisor {
     _build_info: crate::data::tally::Gauge,
 }
 
+/// What control does beside signals and reloads.
+enum Chore {
+    /// Workers have told something.
+    Events,
+    /// A graph that was replaced may be free.
+    Retire,
+    /// A sink wants its tick.
+    Sinks,
+}
+
 /// Why a reload did not happen.
-#[derive(Debug)]
-pub struct ReloadError(String);
+enum ReloadError {
+    /// Something failed: the text for the operator.
+    Failed(String),
+    /// The process is to end.
+    Ended(Word),
+}
 
 impl std::fmt::Display for ReloadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Failed(text) => f.write_str(text),
+            Self::Ended(_) => f.write_str("the server stops"),
+        }
     }
 }
 
@@ -58,11 +77,11 @@ fn all(errors: &[CorefileError]) -> String {
 }
 
 impl Supervisor {
-    /// Loads the Corefile and starts serving.
+    /// Loads the Corefile and starts serving; `None` if a signal to stop came before that.
     ///
     /// # Errors
     /// One text of a line or more: what the operator has to change.
-    pub fn start(serve: Serve) -> Result<Self, String> {
+    pub async fn start(serve: Serve, signals: &mut Signals) -> Result<Option<Self>, String> {
         let corefile = source::load(&serve).map_err(|errors| all(&errors))?;
         let planned = compile::plan(&corefile).map_err(|errors| all(&errors))?;
         let mut crew = Crew::new(&planned, &serve)?;
@@ -84,6 +103,12 @@ impl Supervisor {
         // First who has to be ready: an end point that is open knows of them.
         ready.set(&graph);
         admin.set(endpoints(&graph)).map_err(|error| error.to_string())?;
+        let waits = graph.start_early();
+        tokio::select! {
+            _ = waits.join_all() => {}
+            () = signals.stop() => return Ok(None),
+        }
+        graph.bind(&mut ground).map_err(|error| error.to_string())?;
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
         let build_info = admin::process::build_info(&crew.tally);
@@ -105,7 +130,7 @@ impl Supervisor {
         this.graph.start_tasks();
         this.reload.arm(&this.graph);
         logging::set_debug(this.graph.facts.iter().any(|facts| facts.debug));
-        Ok(this)
+        Ok(Some(this))
     }
 
     /// Prints the addresses that are served, and the version.
@@ -119,43 +144,62 @@ impl Supervisor {
     /// Serves until a signal ends it; the process's exit status.
     pub async fn run(mut self, mut signals: Signals) -> ExitCode {
         loop {
-            tokio::select! {
+            let ended = tokio::select! {
                 word = signals.next() => match word {
-                    Word::Quit => {
-                        tracing::info!("SIGQUIT: Quitting process immediately");
-                        return ExitCode::SUCCESS;
-                    }
                     Word::Reload => {
                         tracing::info!("SIGUSR1: Reloading");
-                        if let Err(error) = self.reload_now().await {
-                            tracing::error!("SIGUSR1: {error}");
+                        match self.reload_now(&mut signals).await {
+                            Err(ReloadError::Ended(word)) => Some(word),
+                            Err(error) => {
+                                tracing::error!("SIGUSR1: {error}");
+                                None
+                            }
+                            Ok(()) => None,
                         }
                     }
-                    Word::Terminate => {
-                        tracing::info!("SIGTERM: Shutting down servers then terminating");
-                        return self.stop(&mut signals).await;
-                    }
-                    Word::Interrupt => {
-                        tracing::info!("SIGINT: Shutting down");
-                        return self.stop(&mut signals).await;
-                    }
+                    word => Some(word),
                 },
-                () = self.crew.events.wait() => self.drain_events(),
-                () = self.reload.due() => self.look_for_change().await,
-                () = retire_soon(!self.retired.is_empty()) => self.retire(),
-                () = wait_until(self.sinks.values().filter_map(|sink| sink.due()).min()) => {
-                    self.sinks.values_mut().for_each(|sink| sink.tick(false));
+                () = self.reload.due() => self.look_for_change(&mut signals).await,
+                chore = self.chore() => {
+                    self.work(chore);
+                    None
                 }
+            };
+            if let Some(word) = ended {
+                word.tell();
+                return match word {
+                    Word::Quit => ExitCode::SUCCESS,
+                    _ => self.stop(&mut signals).await,
+                };
             }
         }
     }
 
+    /// Waits for the next of the small things that control does all the time.
+    async fn chore(&self) -> Chore {
+        tokio::select! {
+            () = self.crew.events.wait() => Chore::Events,
+            () = retire_soon(!self.retired.is_empty()) => Chore::Retire,
+            () = wait_until(self.sinks.values().filter_map(|sink| sink.due()).min()) => {
+                Chore::Sinks
+            }
+        }
+    }
+
+    fn work(&mut self, chore: Chore) {
+        match chore {
+            Chore::Events => self.drain_events(),
+            Chore::Retire => self.retire(),
+            Chore::Sinks => self.sinks.values_mut().for_each(|sink| sink.tick(false)),
+        }
+    }
+
     /// Has the Corefile read again, and swaps if it builds.
-    async fn reload_now(&mut self) -> Result<(), ReloadError> {
+    async fn reload_now(&mut self, signals: &mut Signals) -> Result<(), ReloadError> {
         tracing::info!("Reloading");
         let result = match source::load(&self.serve) {
-            Ok(corefile) => self.swap(&corefile).await,
-            Err(errors) => Err(ReloadError(all(&errors))),
+            Ok(corefile) => self.swap(&corefile, signals).await,
+            Err(errors) => Err(ReloadError::Failed(all(&errors))),
         };
         match &result {
             Ok(()) => tracing::info!("Reloading complete"),
@@ -164,33 +208,30 @@ impl Supervisor {
         result
     }
 
-    /// Builds and binds all, then publishes; nothing changes if anything fails.
-    async fn swap(&mut self, corefile: &Corefile) -> Result<(), ReloadError> {
+    /// Builds, waits and binds, then publishes; nothing changes if anything fails.
+    async fn swap(
+        &mut self,
+        corefile: &Corefile,
+        signals: &mut Signals,
+    ) -> Result<(), ReloadError> {
         if self.retired.len() + 1 >= GENERATIONS_MAX {
             self.retire();
         }
         if self.retired.len() + 1 >= GENERATIONS_MAX {
             let words = "queries of earlier configurations are still waiting; try again later";
-            return Err(ReloadError(words.into()));
+            return Err(ReloadError::Failed(words.into()));
         }
-        let planned = compile::plan(corefile).map_err(|errors| ReloadError(all(&errors)))?;
-        let mut ground = Ground {
-            tally: &self.crew.tally,
-            readiness: &self.ready,
-            turns: &self.crew.turns,
-            workers: self.crew.workers,
-            steering: self.crew.steering,
-            old: Some(&self.graph),
-            next_sink: &mut self.next_sink,
-            next_listener: &mut self.next_listener,
-        };
-        let mut graph = compile::compile(planned, corefile.hash, &mut ground)
-            .map_err(|error| ReloadError(error.to_string()))?;
-        self.admin.set(endpoints(&graph)).map_err(|error| ReloadError(error.to_string()))?;
+        let failed = |error: &dyn std::fmt::Display| ReloadError::Failed(error.to_string());
+        let planned = compile::plan(corefile).map_err(|errors| failed(&all(&errors)))?;
+        let mut graph = compile::compile(planned, corefile.hash, &mut self.ground())
+            .map_err(|error| failed(&error))?;
+        self.wait(graph.start_early(), signals).await.map_err(ReloadError::Ended)?;
+        graph.bind(&mut self.ground()).map_err(|error| failed(&error))?;
+        self.admin.set(endpoints(&graph)).map_err(|error| failed(&error))?;
         if let Err(error) = run_hooks(std::mem::take(&mut graph.at_start)) {
             // The old end points come back: they were open a moment ago.
             let _ = self.admin.set(endpoints(&self.graph));
-            return Err(ReloadError(error));
+            return Err(failed(&error));
         }
         self.crew.publish(Arc::clone(&graph.snapshot));
         let old = std::mem::replace(&mut self.graph, graph);
@@ -203,7 +244,37 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn look_for_change(&mut self) {
+    /// What compiling and binding need, beside what serves.
+    fn ground(&mut self) -> Ground<'_> {
+        Ground {
+            tally: &self.crew.tally,
+            readiness: &self.ready,
+            turns: &self.crew.turns,
+            workers: self.crew.workers,
+            steering: self.crew.steering,
+            old: Some(&self.graph),
+            next_sink: &mut self.next_sink,
+            next_listener: &mut self.next_listener,
+        }
+    }
+
+    /// Waits for the tasks' end while everything else goes on; the word of a signal to stop ends it.
+    async fn wait(&mut self, waits: JoinSet<()>, signals: &mut Signals) -> Result<(), Word> {
+        let mut waits = std::pin::pin!(waits.join_all());
+        loop {
+            tokio::select! {
+                _ = &mut waits => return Ok(()),
+                word = signals.next() => match word {
+                    Word::Reload => tracing::info!("SIGUSR1: Reloading already"),
+                    word => return Err(word),
+                },
+                chore = self.chore() => self.work(chore),
+            }
+        }
+    }
+
+    /// Loads what has changed; gives the word of a signal to stop that came meanwhile.
+    async fn look_for_change(&mut self, signals: &mut Signals) -> Option<Word> {
         let serve = &self.serve;
         match self.reload.look(|| source::load(serve)) {
             Watch::Same => {}
@@ -217,7 +288,8 @@ impl Supervisor {
             }
             Watch::Changed(corefile) => {
                 tracing::info!("Reloading");
-                match self.swap(&corefile).await {
+                match self.swap(&corefile, signals).await {
+                    Err(ReloadError::Ended(word)) => return Some(word),
                     Ok(()) => {
                         self.reload.done(&corefile.hash);
                         tracing::info!("Reloading complete");
@@ -232,6 +304,7 @@ impl Supervisor {
                 }
             }
         }
+        None
     }
 
     /// Frees the graphs that no worker holds any more.
@@ -325,6 +398,18 @@ enum Word {
     Interrupt,
 }
 
+impl Word {
+    /// CoreDNS's line about a signal to stop.
+    fn tell(&self) {
+        match self {
+            Self::Quit => tracing::info!("SIGQUIT: Quitting process immediately"),
+            Self::Terminate => tracing::info!("SIGTERM: Shutting down servers then terminating"),
+            Self::Interrupt => tracing::info!("SIGINT: Shutting down"),
+            Self::Reload => {}
+        }
+    }
+}
+
 /// The signals that are taken, from when this is made: before anything is started, so that none
 /// that comes during the start does what the kernel would do by itself.
 pub struct Signals {
@@ -357,6 +442,16 @@ impl Signals {
             _ = self.reload.recv() => Word::Reload,
             _ = self.terminate.recv() => Word::Terminate,
             _ = self.interrupt.recv() => Word::Interrupt,
+        }
+    }
+
+    /// Waits for a signal to stop, of whatever kind, and tells of it.
+    async fn stop(&mut self) {
+        loop {
+            match self.next().await {
+                Word::Reload => tracing::info!("SIGUSR1: not yet, the server is starting"),
+                word => return word.tell(),
+            }
         }
     }
 

@@ -122,6 +122,10 @@ pub type Hook = Box<dyn FnOnce() -> Result<(), String> + Send>;
 pub struct Wanted {
     /// Tasks, started when the snapshot is published.
     pub tasks: Vec<Task>,
+    /// Tasks, started before anything new is bound.
+    pub early: Vec<Task>,
+    /// What has to be over before anything new is bound.
+    pub waits: Vec<Task>,
     /// Run after everything is bound, before the snapshot is published.
     pub at_start: Vec<Hook>,
     /// Run when the server stops for good.
@@ -203,6 +207,19 @@ impl Site<'_> {
     /// Has control run a task from publication until the link is gone.
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.wanted.tasks.push(Box::pin(task));
+    }
+
+    /// Has control run a task from before the addresses are bound until the link is gone: one that
+    /// fetches what [`before_serving`](Self::before_serving) waits for.
+    pub fn spawn_early(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.wanted.early.push(Box::pin(task));
+    }
+
+    /// Has control wait for the end of `wait` before it binds new addresses and publishes the
+    /// block; `wait` bounds itself. The HTTP end points are open meanwhile, and in a reload what
+    /// was there before serves. A signal to stop ends the wait.
+    pub fn before_serving(&mut self, wait: impl Future<Output = ()> + Send + 'static) {
+        self.wanted.waits.push(Box::pin(wait));
     }
 
     /// Has control do something once after everything is bound, each time a Corefile is loaded.
