@@ -72,6 +72,13 @@ impl Connect {
     }
 }
 
+/// Has the server's certificate checked against the authorities of a file, read again as it changes.
+fn authorities(config: &mut Config, file: String) {
+    config.root_cert_file = Some(file.into());
+    // Instead of those of the system, which an image need not have.
+    config.root_cert = Some(Vec::new());
+}
+
 /// What a pod is given.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -90,7 +97,7 @@ fn in_cluster() -> Result<Config, String> {
     let token = format!("{ACCOUNT}/token");
     std::fs::metadata(&token).map_err(|error| format!("{token}: {error}"))?;
     config.auth_info.token_file = Some(token);
-    config.root_cert_file = Some(format!("{ACCOUNT}/ca.crt").into());
+    authorities(&mut config, format!("{ACCOUNT}/ca.crt"));
     Ok(config)
 }
 
@@ -117,7 +124,9 @@ fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, String> {
         let path = |path: &Path| path.to_str().filter(|path| !path.is_empty()).map(String::from);
         config.auth_info.client_certificate = path(&tls.cert);
         config.auth_info.client_key = path(&tls.key);
-        config.root_cert_file = path(&tls.ca).map(PathBuf::from);
+        if let Some(ca) = path(&tls.ca) {
+            authorities(&mut config, ca);
+        }
         for path in [&tls.cert, &tls.key, &tls.ca] {
             if !path.as_os_str().is_empty() {
                 std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
