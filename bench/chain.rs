@@ -23,6 +23,7 @@ use corelane::data::route;
 use corelane::data::tally::Tally;
 use corelane::data::transport::{Lane, sockets::Steering};
 use corelane::data::turn::{Outlet, Turn};
+use corelane::data::upstream::table::Upstreams;
 use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
 use corelane::publish::Turns;
 use corelane::snapshot::Snapshot;
@@ -121,6 +122,7 @@ impl Bench {
             events_dropped: self.counters.events_dropped,
             flights: Arc::new(Flights::new(Vec::new())),
             large: Large::new(),
+            upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
         }
     }

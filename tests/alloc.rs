@@ -26,6 +26,7 @@ use corelane::data::tally::Tally;
 use corelane::data::transport::Lane;
 use corelane::data::transport::sockets::Steering;
 use corelane::data::turn::{Outlet, Turn};
+use corelane::data::upstream::table::Upstreams;
 use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
 use corelane::publish::Turns;
 use corelane::wire::{NameBuf, rcode, records, rtype};
@@ -212,6 +213,7 @@ impl Served {
             events_dropped: counters.events_dropped,
             flights: Arc::new(Flights::new(Vec::new())),
             large: Large::new(),
+            upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
         };
         let listener = graph.snapshot.listeners[0].id;

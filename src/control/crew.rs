@@ -20,6 +20,7 @@ use crate::data::transport::engine::Engine;
 use crate::data::transport::sockets::Steering;
 use crate::data::transport::stream::{StreamCounters, Streams};
 use crate::data::turn::Turn;
+use crate::data::upstream::table::Upstreams;
 use crate::data::worker::{Seat, Worker};
 use crate::limits::{DETACHED_MAX, DRAIN_SECONDS_MAX, EVENTS_MAX};
 use crate::mail::{Bell, Mail, Mailbox};
@@ -146,6 +147,7 @@ impl Crew {
                 events_dropped: counters.events_dropped,
                 flights,
                 large: Large::new(),
+                upstreams: Upstreams::new(),
                 detached: Vec::with_capacity(DETACHED_MAX),
             };
             let thread = std::thread::Builder::new()

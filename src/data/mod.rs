@@ -26,3 +26,4 @@ pub mod large;
 pub mod proofs;
 pub mod rng;
 pub mod tally;
+pub mod upstream;

@@ -412,10 +412,11 @@ impl Turn {
         let due = match fetch {
             Fetch::Sleep(nanos) => self.core.now + nanos,
             Fetch::Join(_, deadline) => deadline,
+            Fetch::Exchange(exchange) => exchange.deadline,
         };
         let due = due.min(latest);
         if due <= self.core.now {
-            let late = matches!(fetch, Fetch::Join(..));
+            let late = !matches!(fetch, Fetch::Sleep(_));
             return Waiting::Over(if late { Fetched::Late } else { Fetched::Slept });
         }
         let Some(id) = self.park(generation, Some((due, fetch))) else { return Waiting::NoRoom };
@@ -434,7 +435,7 @@ impl Turn {
         let (due, kind) = match wait {
             Some((due, _)) if cancel_at != 0 && cancel_at < due => (cancel_at, Kind::Cancel),
             Some((due, Fetch::Sleep(_))) => (due, Kind::Sleep),
-            Some((due, Fetch::Join(..))) => (due, Kind::Reply),
+            Some((due, Fetch::Join(..) | Fetch::Exchange(_))) => (due, Kind::Reply),
             // Progress of the stream, not the query's age, is what bounds it.
             None => (self.core.now + WALK_NANOS_MAX, Kind::Client),
         };

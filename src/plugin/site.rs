@@ -18,6 +18,7 @@ use crate::control::corefile::{CorefileError, Place};
 use crate::control::ready::Readiness;
 use crate::data::chain::Event;
 use crate::data::tally::Tally;
+use crate::data::upstream::{Upstream, UpstreamSpec};
 use crate::publish::Turns;
 use crate::snapshot::{MetaRef, Server, Timeouts};
 use crate::wire::NameBuf;
@@ -202,6 +203,12 @@ impl Site<'_> {
         *self.next_sink += 1;
         self.wanted.sinks.push((*self.next_sink, Box::new(sink)));
         *self.next_sink
+    }
+
+    /// Makes an upstream for [`Cx::exchange`](super::Cx::exchange). A task that resolves names again
+    /// makes them likewise, by [`Upstream::new`] with the same `tally`.
+    pub fn upstream(&self, spec: UpstreamSpec) -> Arc<Upstream> {
+        Upstream::new(spec, self.tally)
     }
 
     /// Has control run a task from publication until the link is gone.

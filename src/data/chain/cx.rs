@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
-use super::level::{Asked, Level, ReplyState};
-use super::step::Fetched;
+use super::level::{Asked, Level, ReplyState, Source};
+use super::step::{Exchange, Fetch, Fetched};
 use super::walk::{Led, Walk};
 use crate::cells::{FlightKey, Flights};
 use crate::data::clock::Nanos;
@@ -19,9 +19,11 @@ use crate::data::generation::Locals;
 use crate::data::large::Large;
 use crate::data::rng::Rng;
 use crate::data::tally::{CoreTally, Counter, Histogram};
+use crate::data::upstream::Upstream;
+use crate::data::upstream::table::Upstreams;
 use crate::limits::{DETACHED_MAX, EVENT_BYTES_MAX, LANE_BYTES, MESSAGE_BYTES_MAX};
 use crate::snapshot::{Block, Listener, MetaRef, Server, Snapshot};
-use crate::wire::{Name, NameBuf, Options, Question, Reply, Rtype, options};
+use crate::wire::{Name, NameBuf, OptView, Options, Question, Reply, Rtype, WireError, options};
 
 /// How a query came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +152,8 @@ pub struct Core {
     pub flights: Arc<Flights>,
     /// Buffers for long replies.
     pub large: Large,
+    /// The upstreams that it has met, and what it has asked them.
+    pub upstreams: Upstreams,
     /// Walks to run without a client.
     pub detached: Vec<Detached>,
 }
@@ -389,6 +393,65 @@ impl<'w> Cx<'w> {
     /// The message with which the flight landed.
     pub fn landed(&self) -> &[u8] {
         self.walk.landed.as_deref().unwrap_or_default()
+    }
+
+    /// Asks `upstream` this level's question, with the level's [`Asked`] as it stands when the step
+    /// is taken (flags, EDNS, DO, options of the request): a value for `Step::Fetch`.
+    /// `stream`: by TCP although the upstream speaks plain DNS. `deadline` is monotonic.
+    pub fn exchange(&mut self, upstream: &Arc<Upstream>, stream: bool, deadline: Nanos) -> Fetch {
+        self.core.upstreams.meet(upstream);
+        Fetch::Exchange(Exchange { upstream: upstream.id, stream, deadline, hedge: None })
+    }
+
+    /// As [`Cx::exchange`]; if there is no reply at `after` (monotonic), `second` is asked too. The
+    /// first good reply ends the wait. That `first` is unreached ends it as well, unless `second` is
+    /// being asked by then.
+    pub fn exchange_hedged(
+        &mut self,
+        first: &Arc<Upstream>,
+        second: &Arc<Upstream>,
+        after: Nanos,
+        stream: bool,
+        deadline: Nanos,
+    ) -> Fetch {
+        self.core.upstreams.meet(first);
+        self.core.upstreams.meet(second);
+        let hedge = Some((second.id, after));
+        Fetch::Exchange(Exchange { upstream: first.id, stream, deadline, hedge })
+    }
+
+    /// What the upstream replied, after [`Fetched::Message`]; until the walk waits again. It is the
+    /// reply to what was asked (id, opcode, question), whose letter case is the level's again. Nothing
+    /// more is known of it: [`Cx::adopt`] reads it whole. Its id means nothing.
+    pub fn message(&self) -> &[u8] {
+        self.walk.message.get(..self.walk.message_len).unwrap_or_default()
+    }
+
+    /// Id of the upstream whose reply is in [`Cx::message`].
+    pub fn answered_by(&self) -> Option<u32> {
+        (self.walk.message_len > 0).then_some(self.walk.answered_by)
+    }
+
+    /// Makes the upstream's reply this level's, written by this link, with the level's id; the flags
+    /// are the upstream's. Gives what its OPT said, with offsets into [`Cx::message`].
+    ///
+    /// # Errors
+    /// The message is not valid, or there is no room for it: the reply is empty.
+    pub fn adopt(&mut self) -> Result<Option<OptView>, WireError> {
+        let link = self.link;
+        let Walk { levels, depth, message, message_len, .. } = &mut *self.walk;
+        let level = &mut levels[*depth];
+        level.clear_reply();
+        let message = message.get(..*message_len).unwrap_or_default();
+        if message.len() > level.reply.capacity() {
+            self.core.large.enlarge(&mut level.reply);
+        }
+        let opt = level.reply.adopt(message)?;
+        level.reply.set_id(level.asked.id);
+        level.state = ReplyState::Written;
+        level.source = Source::Fetched;
+        level.by = link;
+        Ok(opt)
     }
 
     /// Remembers octets until the frame that this step returns is resumed. Nothing when the walk's

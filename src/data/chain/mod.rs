@@ -11,6 +11,6 @@ pub mod walk;
 
 pub use cx::{Client, Core, Cx, Event, Transport};
 pub use level::{Asked, Level, Reason, ReplyState, Source};
-pub use step::{Entry, Fetch, Fetched, Step};
+pub use step::{Entry, Exchange, Fetch, Fetched, Step};
 pub use text::Text;
 pub use walk::{Outcome, Walk};

@@ -5,6 +5,7 @@
 
 use crate::cells::FlightKey;
 use crate::data::clock::Nanos;
+use crate::data::upstream::Unreached;
 
 /// What a plugin says of a query. `F` is the plugin's own frame: what it must remember until its
 /// `resume`, which may say whatever `serve` may.
@@ -43,6 +44,22 @@ pub enum Fetch {
     Sleep(Nanos),
     /// Wait until the leader of this flight lands, or until the deadline (monotonic).
     Join(FlightKey, Nanos),
+    /// Wait for an upstream's reply: what [`Cx::exchange`](super::Cx::exchange) makes.
+    Exchange(Exchange),
+}
+
+/// Asking an upstream the level's question. Made by [`Cx::exchange`](super::Cx::exchange) only,
+/// which has made the upstream known to the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Id of the upstream.
+    pub(in crate::data) upstream: u32,
+    /// Whether a stream is asked for where the upstream speaks plain DNS.
+    pub(in crate::data) stream: bool,
+    /// When the wait ends (monotonic).
+    pub(in crate::data) deadline: Nanos,
+    /// Id of another upstream that is asked too if there is no reply by then (monotonic).
+    pub(in crate::data) hedge: Option<(u32, Nanos)>,
 }
 
 /// How a wait ended.
@@ -58,4 +75,8 @@ pub enum Fetched {
     Failed,
     /// The deadline passed.
     Late,
+    /// An upstream replied: its message is in [`Cx::message`](super::Cx::message).
+    Message,
+    /// The exchange failed before its deadline.
+    Unreached(Unreached),
 }

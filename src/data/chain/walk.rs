@@ -92,6 +92,10 @@ pub struct Walk {
     pub(super) scratch: [Box<[u8]>; 2],
     pub(in crate::data) fetched: Fetched,
     pub(in crate::data) landed: Option<Arc<[u8]>>,
+    /// What an upstream replied, `message_len` octets of it, and the upstream's id.
+    pub(in crate::data) message: Box<[u8]>,
+    pub(in crate::data) message_len: usize,
+    pub(in crate::data) answered_by: u32,
     pub(in crate::data) asks: u16,
     pub(in crate::data) fetches: u16,
     /// When the walk is given up without a reply; 0: never.
@@ -137,6 +141,9 @@ impl Walk {
             scratch: [buffer(), Box::default()],
             fetched: Fetched::Nothing,
             landed: None,
+            message: Box::default(),
+            message_len: 0,
+            answered_by: 0,
             asks: 0,
             fetches: 0,
             cancel_at: 0,
@@ -158,6 +165,7 @@ impl Walk {
         self.memory.clear();
         self.fetched = Fetched::Nothing;
         self.landed = None;
+        self.message_len = 0;
         self.asks = 0;
         self.fetches = 0;
         self.cancel_at = 0;

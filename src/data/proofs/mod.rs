@@ -25,6 +25,7 @@ use super::tally::query::QueryCells;
 use super::transport::Lane;
 use super::transport::sockets::Sockets;
 use super::turn::{Outlet, Turn};
+use super::upstream::table::Upstreams;
 use crate::cells::Flights;
 use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
 use crate::mail::{Mail, Mailbox};
@@ -98,6 +99,7 @@ impl Ground {
             events_dropped: self.counters.events_dropped,
             flights: Arc::clone(&self.flights),
             large: Large::new(),
+            upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
         };
         Bench {

@@ -1,0 +1,159 @@
+//! What workers and control share of an upstream: health, load, latency; and what is counted.
+//!
+//! Cells are atomics on cache lines of their own, touched only by a query that waits. Updates are
+//! loads and stores: two workers that write at the same time lose one sample, which an estimate bears.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::Carrier;
+use crate::data::clock::{MILLISECOND, Nanos};
+use crate::data::tally::{Counter, Family, Kind, Tally};
+
+/// Health, load and latency of one upstream.
+#[repr(align(128))]
+#[derive(Default)]
+pub struct UpstreamCells {
+    /// Failures since the last sign of life: whoever judges health counts and clears them.
+    pub fails: AtomicU32,
+    /// Queries that wait for a reply, on all workers.
+    pub in_flight: AtomicU32,
+    /// Peak-sensitive moving average of the time to a reply, nanoseconds; 0: none seen yet.
+    ewma: AtomicU64,
+    /// When the average was last moved.
+    moved: AtomicU64,
+    /// Estimate of the 95th percentile of the time to a reply, nanoseconds; 0: none seen yet.
+    p95: AtomicU64,
+    /// For whoever judges health: a word of its own (a breaker's state, the last probe).
+    pub state: AtomicU64,
+    /// For whoever judges health: another.
+    pub mark: AtomicU64,
+}
+
+/// Time in which an old sample loses most of its weight.
+const DECAY: Nanos = 10_000 * MILLISECOND;
+
+impl UpstreamCells {
+    /// Takes in the time that a reply took. Workers do at each reply; whoever judges an upstream by
+    /// its failures may put in a deadline that passed.
+    pub fn observe(&self, took: Nanos, now: Nanos) {
+        let took = took.max(1);
+        let (old, moved) = (self.ewma.load(Relaxed), self.moved.swap(now, Relaxed));
+        // Up at once, down by and by: a slow reply is news, a fast one may be luck.
+        let next = if old == 0 || took > old {
+            took
+        } else {
+            let age = now.saturating_sub(moved).min(DECAY);
+            // At least an eighth, whatever the age: many replies a second are many samples.
+            let share = (age * 256 / DECAY).clamp(32, 256);
+            old - (old - took) * share / 256
+        };
+        self.ewma.store(next.max(1), Relaxed);
+        let old = self.p95.load(Relaxed);
+        // A stochastic estimate: up by 19 parts where a sample is above, down by one where not.
+        let step = (old / 128).max(1_000);
+        let next = match old {
+            0 => took,
+            _ if took > old => old + (19 * step).min(took - old),
+            _ => old - step.min(old - took),
+        };
+        self.p95.store(next.max(1), Relaxed);
+    }
+
+    /// Moving average of the time to a reply that goes up at once and down by and by, nanoseconds;
+    /// 0: none seen yet.
+    pub fn latency(&self) -> Nanos {
+        self.ewma.load(Relaxed)
+    }
+
+    /// Estimate of the 95th percentile of the time to a reply, nanoseconds; 0: none seen yet.
+    pub fn p95(&self) -> Nanos {
+        self.p95.load(Relaxed)
+    }
+}
+
+static HITS: Family = Family {
+    name: "coredns_proxy_conn_cache_hits_total",
+    help: "Queries to an upstream that found an open socket.",
+    kind: Kind::Counter,
+    labels: &["proxy_name", "to", "proto"],
+};
+static MISSES: Family = Family {
+    name: "coredns_proxy_conn_cache_misses_total",
+    help: "Queries to an upstream for which a socket was opened.",
+    kind: Kind::Counter,
+    labels: &["proxy_name", "to", "proto"],
+};
+static IGNORED: Family = Family {
+    name: "corelane_upstream_ignored_total",
+    help: "Messages from an upstream that were not taken for a reply, by what was wrong with them.",
+    kind: Kind::Counter,
+    labels: &["proxy_name", "to", "reason"],
+};
+static REPEATED: Family = Family {
+    name: "corelane_upstream_repeated_total",
+    help: "Queries sent again, by reason: a pooled connection had been closed, or the case was lost.",
+    kind: Kind::Counter,
+    labels: &["proxy_name", "to", "reason"],
+};
+static HEDGED: Family = Family {
+    name: "corelane_upstream_hedged_total",
+    help: "Queries sent to this upstream since another was slow.",
+    kind: Kind::Counter,
+    labels: &["proxy_name", "to"],
+};
+static BOUNDED: Family = Family {
+    name: "corelane_upstream_bounds_total",
+    help: "Queries to an upstream that met a bound: sockets, queries in flight, octets.",
+    kind: Kind::Counter,
+    labels: &["proxy_name", "to"],
+};
+
+/// Cells of what workers count of an upstream.
+#[derive(Clone, Copy)]
+pub struct UpstreamCounters {
+    /// An open socket was used: of the carrier itself, and by TCP.
+    pub(super) hits: [Counter; 2],
+    /// A socket was opened: likewise.
+    pub(super) misses: [Counter; 2],
+    /// Replies to nothing that is in flight: late, doubled or forged.
+    pub(super) unasked: Counter,
+    /// Replies with the id of a query and another question.
+    pub(super) question: Counter,
+    /// Replies whose question has lost the letter case of the query.
+    pub(super) case: Counter,
+    /// Messages that are no reply.
+    pub(super) garbage: Counter,
+    /// Queries sent again since the connection had been closed.
+    pub(super) reconnected: Counter,
+    /// Queries sent again without mixed case.
+    pub(super) unmixed: Counter,
+    /// Queries sent since another upstream was slow.
+    pub(super) hedged: Counter,
+    /// Queries that met a bound.
+    pub(super) bounded: Counter,
+}
+
+impl UpstreamCounters {
+    /// The cells of these labels.
+    pub(super) fn new(tally: &Tally, proxy: &str, to: &str, carrier: &Carrier) -> Self {
+        let proto = match carrier {
+            Carrier::Dns => ["udp", "tcp"],
+            Carrier::Tls(_) => ["tcp-tls"; 2],
+            Carrier::Https(_) => ["https"; 2],
+        };
+        let ignored = |reason| tally.counter(&IGNORED, &[proxy, to, reason]);
+        let repeated = |reason| tally.counter(&REPEATED, &[proxy, to, reason]);
+        Self {
+            hits: proto.map(|proto| tally.counter(&HITS, &[proxy, to, proto])),
+            misses: proto.map(|proto| tally.counter(&MISSES, &[proxy, to, proto])),
+            unasked: ignored("unasked"),
+            question: ignored("question"),
+            case: ignored("case"),
+            garbage: ignored("garbage"),
+            reconnected: repeated("closed"),
+            unmixed: repeated("case"),
+            hedged: tally.counter(&HEDGED, &[proxy, to]),
+            bounded: tally.counter(&BOUNDED, &[proxy, to]),
+        }
+    }
+}
