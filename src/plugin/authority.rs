@@ -7,19 +7,41 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use super::outgoing::{Cursor, Envelope, Offer, Outgoing, Transferer};
 use super::{Cx, Entry, Level, Plugin, ReplyState, Step};
 use crate::control::corefile::Fallthrough;
-use crate::publish::{Published, Reader};
-use crate::wire::{NameBuf, Question, Section, Suffixes, opcode, rcode, rtype};
-use crate::zone::{Chased, Outcome, Zone};
+use crate::publish::{Published, Reader, Turns};
+use crate::wire::{Full, Name, NameBuf, Question, Rdata, Section, Suffixes, opcode, rcode, rtype};
+use crate::zone::{AxfrCursor, Chased, Outcome, Zone};
 
 /// The zones of a link: one that could not be loaded yet is `None`, and answered with SERVFAIL.
 pub type Zones = Suffixes<Option<Arc<Zone>>>;
 
+/// The zones of a link as control publishes them, and whom it tells of that.
+pub struct Table {
+    zones: Published<Zones>,
+    changed: watch::Sender<()>,
+}
+
+impl Table {
+    /// The first zones.
+    pub fn new(zones: Zones) -> Arc<Self> {
+        Arc::new(Self { zones: Published::new(zones), changed: watch::Sender::new(()) })
+    }
+
+    /// Other zones from now on. Control side, on its runtime.
+    pub fn set(&self, turns: &Arc<Turns>, zones: Zones) {
+        self.zones.set(turns, zones);
+        self.changed.send_replace(());
+    }
+}
+
 /// The link.
 pub struct Authority {
     name: &'static str,
-    zones: Arc<Published<Zones>>,
+    zones: Arc<Table>,
     fallthrough: Fallthrough,
     /// Zones outside which no name is answered, if there are such.
     within: Option<Suffixes<()>>,
@@ -27,7 +49,7 @@ pub struct Authority {
 
 impl Authority {
     /// A link that stands for the directive `name`.
-    pub fn new(name: &'static str, zones: Arc<Published<Zones>>, fallthrough: Fallthrough) -> Self {
+    pub fn new(name: &'static str, zones: Arc<Table>, fallthrough: Fallthrough) -> Self {
         Self { name, zones, fallthrough, within: None }
     }
 
@@ -90,8 +112,12 @@ impl Plugin for Authority {
         Some(self.name)
     }
 
+    fn transferer(self: &Arc<Self>) -> Option<Arc<dyn Transferer>> {
+        Some(Arc::<Self>::clone(self))
+    }
+
     fn local(&self, _core: u16) -> Reader<Zones> {
-        self.zones.reader()
+        self.zones.zones.reader()
     }
 
     fn refresh(&self, zones: &mut Reader<Zones>) {
@@ -177,5 +203,51 @@ impl Plugin for Authority {
             let _ = zone.after_chase(question, dnssec_ok, target.as_name(), became, reply);
         }
         Step::Up
+    }
+}
+
+impl Transferer for Authority {
+    fn outgoing(&self, name: Name<'_>) -> Offer {
+        match self.zones.zones.load().get_exact(name) {
+            None => Offer::NotMine,
+            Some(None) => Offer::NotReady,
+            Some(Some(zone)) => Offer::Zone(Arc::<Zone>::clone(zone)),
+        }
+    }
+
+    fn serials(&self) -> Vec<(NameBuf, u32)> {
+        let zones = self.zones.zones.get();
+        let loaded = zones.iter().filter_map(|(name, zone)| Some((name, zone.as_ref()?.serial())));
+        loaded.map(|(name, serial)| (NameBuf::lowered(name), serial)).collect()
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        Some(self.zones.changed.subscribe())
+    }
+}
+
+impl Outgoing for Zone {
+    fn serial(&self) -> u32 {
+        self.soa().serial
+    }
+
+    fn fill(&self, cursor: &mut Cursor, message: &mut Envelope<'_>) -> Result<bool, Full> {
+        let before = message.records();
+        let mut at = AxfrCursor::from_words(cursor.0);
+        self.each_from(&mut at, &mut |owner, rtype, ttl, rdata| {
+            message.push(owner, rtype, ttl, Rdata::Wire(rdata)).is_ok()
+        });
+        cursor.0 = at.to_words();
+        let stuck = !at.is_done() && message.records() == before;
+        if stuck { Err(Full) } else { Ok(at.is_done()) }
+    }
+
+    fn soa(&self, message: &mut Envelope<'_>) -> Result<(), Full> {
+        let mut written = Err(Full);
+        self.each_from(&mut AxfrCursor::default(), &mut |owner, rtype, ttl, rdata| {
+            written = message.push(owner, rtype, ttl, Rdata::Wire(rdata));
+            false
+        });
+        written
     }
 }

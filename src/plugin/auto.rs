@@ -65,12 +65,12 @@ use std::time::Duration;
 use regex::Regex;
 use tokio::sync::Notify;
 
-use super::authority::{Authority, Zones};
+use super::authority::{Authority, Table, Zones};
 use super::file::Watched;
 use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site};
 use crate::control::corefile::{Fallthrough, OptionLine, Place};
 use crate::limits::{AUTO_DEPTH_MAX, AUTO_FILES_MAX, REGEXP_BYTES_MAX};
-use crate::publish::{Published, Turns};
+use crate::publish::Turns;
 use crate::regexp;
 use crate::wire::NameBuf;
 use crate::zone::{Zone, ZoneError};
@@ -131,7 +131,7 @@ impl Directive for Auto {
         let mut directory =
             Directory { path: self.directory, pattern: self.pattern, zones: BTreeMap::new() };
         directory.walk();
-        let zones = Arc::new(Published::new(directory.table()));
+        let zones = Table::new(directory.table());
         let looked = site.on_carry();
         let turns = Arc::clone(site.turns);
         site.spawn(watch(directory, self.reload, Arc::clone(&zones), turns, looked));
@@ -339,7 +339,7 @@ fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> bool {
 async fn watch(
     mut directory: Directory,
     reload: Duration,
-    zones: Arc<Published<Zones>>,
+    zones: Arc<Table>,
     turns: Arc<Turns>,
     looked: Arc<Notify>,
 ) {

@@ -56,11 +56,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use super::authority::{Authority, Zones};
+use super::authority::{Authority, Table, Zones};
 use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site};
 use crate::control::corefile::{Fallthrough, Place, Stanza, format_duration};
 use crate::limits::HUGE_PAGES_FILE_BYTES_MIN;
-use crate::publish::{Published, Turns};
+use crate::publish::Turns;
 use crate::sys;
 use crate::wire::NameBuf;
 use crate::zone::{Zone, ZoneError};
@@ -131,7 +131,7 @@ impl Directive for File {
                 files.push(file);
             }
         }
-        let zones = Arc::new(Published::new(table(&files)));
+        let zones = Table::new(table(&files));
         let looked = site.on_carry();
         let turns = Arc::clone(site.turns);
         site.spawn(watch(files, Arc::clone(&zones), turns, looked));
@@ -234,12 +234,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 /// Looks at the files as often as they want it, and when the Corefile is loaded again.
-async fn watch(
-    mut files: Vec<Watched>,
-    zones: Arc<Published<Zones>>,
-    turns: Arc<Turns>,
-    looked: Arc<Notify>,
-) {
+async fn watch(mut files: Vec<Watched>, zones: Arc<Table>, turns: Arc<Turns>, looked: Arc<Notify>) {
     let start = tokio::time::Instant::now();
     let mut due: Vec<_> = files.iter().map(|file| start + file.reload).collect();
     loop {

@@ -35,6 +35,7 @@ mod minimal;
 mod multisocket;
 mod nsid;
 mod on;
+pub mod outgoing;
 mod prometheus;
 mod ready;
 pub mod registry;
@@ -47,11 +48,13 @@ mod timeouts;
 mod whoami;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use crate::control::corefile::{CorefileError, Lines};
 pub use crate::data::chain::{Asked, Client, Core, Cx, Entry, Event, Fetch, Fetched, Step};
 pub use crate::data::chain::{Level, ReplyState, Source, Transport};
 use crate::wire::{NameBuf, Question};
+pub use outgoing::Transferer;
 pub use site::{Compiled, Facts, Ready, SetupError, Sink, Site};
 
 /// A link: what a query meets. Shared by all workers; what changes is in its `Local`.
@@ -67,6 +70,11 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The directive that this link stands for, where several make the same kind of link.
     fn name(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What it offers to `transfer`, if it has zones to hand out. Control side.
+    fn transferer(self: &Arc<Self>) -> Option<Arc<dyn Transferer>> {
         None
     }
 

@@ -11,7 +11,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Compiled, CorefileError, Cx, Facts, Lines, SetupError, Site, Step};
+use super::{Compiled, CorefileError, Cx, Facts, Lines, SetupError, Site, Step, Transferer};
 use super::{Directive, Plugin};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::wire::{NameBuf, Question};
@@ -117,6 +117,11 @@ macro_rules! registry {
             /// The plugin, for whoever knows its type.
             pub fn any(&self) -> Arc<dyn Any + Send + Sync> {
                 match self { $($(#[$gate])* Self::$variant(one) => one.clone(),)* }
+            }
+
+            /// See [`Plugin::transferer`].
+            pub fn transferer(&self) -> Option<Arc<dyn Transferer>> {
+                match self { $($(#[$gate])* Self::$variant(one) => one.transferer(),)* }
             }
 
             /// See [`Plugin::local`].

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Transferer;
 use super::registry::Link;
 use crate::control::admin::Endpoint;
 use crate::control::corefile::{CorefileError, Place};
@@ -178,6 +179,11 @@ impl Site<'_> {
     /// ([`Plugin::memory_zones`](super::Plugin::memory_zones)).
     pub fn memory_zones(&self) -> Vec<NameBuf> {
         self.below.iter().flat_map(|link| link.memory_zones()).copied().collect()
+    }
+
+    /// Those below that hand out zones, in the order of the chain.
+    pub fn transferers(&self) -> Vec<Arc<dyn Transferer>> {
+        self.below.iter().rev().filter_map(Link::transferer).collect()
     }
 
     /// Joins a relative path to the block's `root`.

@@ -38,4 +38,4 @@ pub use build::ZoneBuilder;
 pub use lex::Fault;
 pub use record::{RecordHead, record};
 pub use scan::{Entry, ScanError, Sink, scan, scan_file};
-pub use zone::{AxfrCursor, Soa, Zone, ZoneError};
+pub use zone::{AxfrCursor, Soa, Take, Zone, ZoneError};

@@ -5,7 +5,7 @@ use super::dnssec::Denial;
 use super::index::{At, Index, Node, Owner, Set, Spelled};
 use super::scan::{ScanError, reason, scan};
 use super::tail::Tail;
-use crate::wire::{Full, Name, NameBuf, Rdata, Reply, Section, rclass};
+use crate::wire::{Name, NameBuf};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -299,28 +299,30 @@ impl AxfrCursor {
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
+
+    /// As two words, to be kept by who knows nothing of zones; all zero at the start.
+    pub fn to_words(self) -> [u64; 2] {
+        let stage = self.stage as u64 | u64::from(self.set) << 16 | u64::from(self.node) << 32;
+        [stage, u64::from(self.octets)]
+    }
+
+    /// What [`to_words`](Self::to_words) made.
+    pub fn from_words([first, octets]: [u64; 2]) -> Self {
+        let stage = match first & 0xffff {
+            0 => Stage::First,
+            1 => Stage::Records,
+            2 => Stage::Last,
+            _ => Stage::Done,
+        };
+        let (set, node) = ((first >> 16) as u16, (first >> 32) as At);
+        Self { stage, node, set, octets: octets as u32 }
+    }
 }
 
 /// Takes owner, type, TTL and RDATA of a record; says whether to go on behind it.
-type Take<'t> = dyn FnMut(Name<'_>, u16, u32, &[u8]) -> bool + 't;
+pub type Take<'t> = dyn FnMut(Name<'_>, u16, u32, &[u8]) -> bool + 't;
 
 impl Zone {
-    /// Writes records into the answer section, in the order of a zone transfer (RFC 5936 section
-    /// 2.2: SOA, everything else, SOA), until the reply is full or the zone is done; `cursor` says
-    /// which, and where to go on in the next message. The error: not even one record had room.
-    pub fn fill_axfr(&self, cursor: &mut AxfrCursor, reply: &mut Reply) -> Result<(), Full> {
-        let mut count = 0;
-        let mut full = false;
-        self.each_from(cursor, &mut |owner, rtype, ttl, rdata| {
-            let pushed =
-                reply.push(Section::Answer, owner, rtype, rclass::IN, ttl, Rdata::Wire(rdata));
-            full = pushed.is_err();
-            count += usize::from(!full);
-            !full
-        });
-        if full && count == 0 { Err(Full) } else { Ok(()) }
-    }
-
     /// Every record in the order of a zone transfer; RDATA uncompressed.
     pub fn each(&self, mut take: impl FnMut(Name<'_>, u16, u32, &[u8])) {
         self.each_from(&mut AxfrCursor::default(), &mut |owner, rtype, ttl, rdata| {
@@ -329,8 +331,10 @@ impl Zone {
         });
     }
 
-    /// Gives records from the cursor on, and moves it behind each that `take` says yes to.
-    fn each_from(&self, cursor: &mut AxfrCursor, take: &mut Take<'_>) {
+    /// Gives records from the cursor on, in the order of a zone transfer (RFC 5936 section 2.2: SOA,
+    /// everything else, SOA), and moves it behind each that `take` says yes to. RDATA is
+    /// uncompressed.
+    pub fn each_from(&self, cursor: &mut AxfrCursor, take: &mut Take<'_>) {
         let mut room = Spelled::new();
         loop {
             match cursor.stage {
