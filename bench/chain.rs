@@ -65,7 +65,9 @@ fn question(name: &NameBuf) -> Question<'_> {
 struct Nowhere;
 
 impl Outlet for Nowhere {
-    fn deliver(&mut self, _: &Client, _: &[u8], _: bool) {}
+    fn deliver(&mut self, _: &Client, _: &[u8], _: bool) -> bool {
+        true
+    }
     fn pass(&mut self, _: &Client) {}
 }
 

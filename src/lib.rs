@@ -47,10 +47,10 @@
 //!    `sendmmsg` sends their replies. `uring.rs` does the same by io_uring behind the seam `engine.rs`;
 //!    `stream.rs` frames TCP in tasks on the worker's runtime and puts messages into an inbox that only
 //!    the turn empties, so whatever a message came by, it passes through the same gate.
-//! 3. `data/turn.rs`: a batch in phases, so that the latency of memory is paid once a batch: parse all
-//!    ([`wire::parse_query`] is the one gate, in place, trusting no count); route and hint all (a leaf
-//!    touches what its answer will read); walk and finish all. It knows no socket and reads no
-//!    clock: a test turns it by hand.
+//! 3. `data/turn/batch.rs`: a batch in phases, so that the latency of memory is paid once a batch:
+//!    parse all ([`wire::parse_query`] is the one gate, in place, trusting no count); route and hint
+//!    all (a leaf touches what its answer will read); walk and finish all. `data/turn.rs` is what
+//!    becomes of a walk. Neither knows a socket or reads a clock: a test turns them by hand.
 //! 4. `data/route.rs`: which server block serves the question: the longest of the listener's zones,
 //!    DS questions above the cut.
 //! 5. `data/chain/walk.rs`: the one loop that moves the cursor down the block's compiled chain and up
@@ -79,8 +79,8 @@
 //! 5. I/O is a value. A wait is a [`Fetch`](data::chain::Fetch) with a deadline, and lateness is one of
 //!    its results. What is told to control goes through a lossy, counted ring; a walk without a
 //!    client (`Cx::detach`) has a slot and bounds like any other.
-//! 6. A packet never ends the process: walks run under `catch_unwind`, and a panic is SERVFAIL for that
-//!    query and a counter. An operator who wants to see it end there says `debug`.
+//! 6. A packet never ends the process: batches and walks run under `catch_unwind`, and a panic is
+//!    SERVFAIL for that query and a counter. An operator who wants to see it end there says `debug`.
 //!
 //! # The map of the tree
 //!

@@ -137,7 +137,7 @@ impl Ask {
 struct Nowhere;
 
 impl Outlet for Nowhere {
-    fn deliver(&mut self, _: &Client, _: &[u8], _: bool) {
+    fn deliver(&mut self, _: &Client, _: &[u8], _: bool) -> bool {
         panic!("a query waited");
     }
 

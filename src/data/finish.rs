@@ -84,6 +84,15 @@ pub fn refuse(refusal: Refusal, request: &[u8], end: Option<usize>, out: &mut [u
         Refusal::NotImp => rcode::NOTIMP,
         Refusal::BadVers => rcode::BADVERS,
     };
+    write_failure(code, request, end, out)
+}
+
+/// As `refuse`, with `code`: a reply of header and question, made from the octets of the request
+/// alone. A request without a header gets none.
+pub fn write_failure(code: u16, request: &[u8], end: Option<usize>, out: &mut [u8]) -> usize {
+    if request.len() < HEADER_BYTES {
+        return 0;
+    }
     let asked = Flags(u16::from_be_bytes([request[2], request[3]]));
     let query = asked.opcode() == 0;
     let flags = Flags::default()
@@ -92,27 +101,17 @@ pub fn refuse(refusal: Refusal, request: &[u8], end: Option<usize>, out: &mut [u
         .with_rd(asked.rd())
         .with_cd(query && asked.cd() && end.is_some())
         .with_rcode((code & 15) as u8);
-    let end = end.filter(|end| *end + OPT_BYTES <= out.len()).unwrap_or(HEADER_BYTES);
+    let fits = |end: &usize| *end <= request.len() && *end + OPT_BYTES <= out.len();
+    let end = end.filter(fits).unwrap_or(HEADER_BYTES);
     out[..end].copy_from_slice(&request[..end]);
     out[2..4].copy_from_slice(&flags.0.to_be_bytes());
     out[4..HEADER_BYTES].fill(0);
     out[5] = u8::from(end > HEADER_BYTES);
-    if refusal == Refusal::BadVers {
+    if code == rcode::BADVERS {
         // The version that is spoken here is 0 (RFC 6891 section 6.1.3).
         out[11] = 1;
-        out[end..end + OPT_BYTES].copy_from_slice(&[
-            0,
-            0,
-            41,
-            0,
-            0,
-            (code >> 4) as u8,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ]);
+        let opt = [0, 0, 41, 0, 0, (code >> 4) as u8, 0, 0, 0, 0, 0];
+        out[end..end + OPT_BYTES].copy_from_slice(&opt);
         return end + OPT_BYTES;
     }
     end

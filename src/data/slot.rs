@@ -5,6 +5,7 @@
 //! when they are first needed, up to a bound, and used again. Where there is no slot or no block,
 //! the query gets SERVFAIL, and a counter tells.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::chain::cx::Client;
@@ -92,6 +93,8 @@ pub struct Slots {
     free_blocks: Vec<u32>,
     scratch: Vec<u8>,
     parked: u32,
+    /// Slots that wait for their client, by connection.
+    streaming: BTreeSet<((u32, u32), u32)>,
 }
 
 /// A slot and its use count.
@@ -114,6 +117,7 @@ impl Slots {
             free_blocks: Vec::new(),
             scratch: Vec::new(),
             parked: 0,
+            streaming: BTreeSet::new(),
         }
     }
 
@@ -183,6 +187,9 @@ impl Slots {
             inline,
             blocks,
         };
+        if kind == Kind::Client {
+            self.streaming.insert((slot.client.connection, index));
+        }
         self.slots[index as usize] = Some(Box::new(slot));
         self.parked += 1;
         Some(SlotId { slot: index, use_count })
@@ -204,6 +211,9 @@ impl Slots {
         self.parked -= 1;
         self.use_counts[id.slot as usize] += 1;
         self.free.push(id.slot);
+        if slot.kind == Kind::Client {
+            self.streaming.remove(&(slot.client.connection, id.slot));
+        }
         self.scratch.clear();
         let len = slot.bytes_len as usize;
         self.scratch.extend_from_slice(&slot.inline[..len.min(BYTES_INLINE)]);
@@ -253,14 +263,11 @@ impl Slots {
         (slot.use_count == id.use_count).then_some(slot.kind)
     }
 
-    /// The query that waits for this connection to take a reply. Streams are few: a search.
+    /// A query that waits for this connection to take a reply.
     pub fn streaming(&self, connection: (u32, u32)) -> Option<SlotId> {
-        let mut slots = self.slots.iter().enumerate();
-        slots.find_map(|(index, slot)| {
-            let slot = slot.as_ref()?;
-            let found = slot.kind == Kind::Client && slot.client.connection == connection;
-            found.then_some(SlotId { slot: index as u32, use_count: slot.use_count })
-        })
+        let mut waiting = self.streaming.range((connection, 0)..=(connection, u32::MAX));
+        let &(_, slot) = waiting.next()?;
+        Some(SlotId { slot, use_count: self.use_counts[slot as usize] })
     }
 
     /// Every parked query, for shutdown.

@@ -1,8 +1,10 @@
 //! What a worker does with messages, whatever they came by (the way of a query, parts 2 to 5).
 //!
-//! [`Turn`] holds a worker's generations, its one walk, and its parked queries. A batch goes through
-//! in phases: parse all; route and hint all; walk and finish all. Memory latency of a big table is
-//! then paid once a batch. Nothing here does I/O or reads a clock: a simulation turns it by hand.
+//! [`Turn`] holds a worker's generations, its one walk, and its parked queries. `batch.rs` is what it
+//! does with those that have come; here stands what becomes of a walk: it is finished, parked, woken.
+//! Nothing here does I/O or reads a clock: a simulation turns it by hand.
+
+mod batch;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,44 +12,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::chain::cx::{Client, Core, Detached};
-use super::chain::level::{Asked, Place, ReplyState};
+use super::chain::level::{Place, ReplyState};
 use super::chain::step::{Fetch, Fetched};
 use super::chain::walk::{Led, Outcome, Walk};
 use super::clock::{MILLISECOND, Nanos};
-use super::counters::{Counters, ShedCounters};
-use super::finish::{Fit, OPT_BYTES, finish, refuse};
+use super::counters::Counters;
+use super::finish::{Fit, OPT_BYTES, finish};
 use super::generation::Generation;
-use super::route;
 use super::slot::{Kind, SlotId, Slots};
-use super::tally::query::Seen;
-use super::transport::Lane;
 use crate::cells::Waiter;
 use crate::limits::{
-    BATCH_DATAGRAMS, DETACHED_MAX, OPT_EXTRA_BYTES_MAX, SHED_PARKED_MAX, TIMERS_STALE_MAX,
-    UDP_BYTES_MIN, WALK_NANOS_MAX,
+    BATCH_DATAGRAMS, DETACHED_MAX, OPT_EXTRA_BYTES_MAX, TIMERS_STALE_MAX, WALK_NANOS_MAX,
 };
 use crate::snapshot::Snapshot;
-use crate::wire::{
-    HEADER_BYTES, Name, NameBuf, QueryView, Question, parse_query, question_end, rclass, rcode,
-};
+use crate::wire::rcode;
+use batch::{Prepared, Progress};
 
 /// Where replies go that are not those of the batch at hand.
 pub trait Outlet {
-    /// Sends a reply; `more`: others to the same query follow.
-    fn deliver(&mut self, client: &Client, message: &[u8], more: bool);
+    /// Sends a reply; `more`: others to the same query follow. `false`: the client is gone.
+    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) -> bool;
     /// A query gets no reply.
     fn pass(&mut self, client: &Client);
-}
-
-/// A query of the batch between its phases.
-#[derive(Clone, Copy)]
-struct Prepared {
-    /// None: the gate has refused it.
-    view: Option<QueryView>,
-    lower: NameBuf,
-    place: Place,
-    /// What the leaf's `hint` gave.
-    hinted: u32,
 }
 
 /// A worker's state of queries.
@@ -61,6 +47,7 @@ pub struct Turn {
     slots: Slots,
     timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
     prepared: Vec<Prepared>,
+    progress: Progress,
 }
 
 impl Turn {
@@ -74,15 +61,8 @@ impl Turn {
             generations: vec![first],
             slots: Slots::new(),
             timers: BinaryHeap::new(),
-            prepared: vec![
-                Prepared {
-                    view: None,
-                    lower: NameBuf::root(),
-                    place: NOWHERE,
-                    hinted: 0
-                };
-                BATCH_DATAGRAMS
-            ],
+            prepared: vec![Prepared::NONE; BATCH_DATAGRAMS],
+            progress: Progress::default(),
         }
     }
 
@@ -140,158 +120,11 @@ impl Turn {
         None
     }
 
-    /// Serves a batch of one listener's datagrams: fills in the lanes' outputs.
-    pub fn batch(&mut self, lanes: &mut [Lane], outlet: &mut dyn Outlet) {
-        for (index, lane) in lanes.iter_mut().enumerate() {
-            self.parse(lane, index);
-            if self.prepared[index].view.is_none() && lane.output_len == 0 {
-                outlet.pass(&lane.client);
-            }
-        }
-        let current = self.generations.last().expect("a worker has adopted a snapshot");
-        for (prepared, lane) in self.prepared.iter_mut().zip(lanes.iter()) {
-            route_and_hint(current, prepared, &lane.client);
-        }
-        for prepared in &self.prepared[..lanes.len()] {
-            hint_next(current, prepared);
-        }
-        for (index, lane) in lanes.iter_mut().enumerate() {
-            if let Some(view) = self.prepared[index].view {
-                self.serve(lane, &view, index, outlet);
-            }
-        }
-        self.run_detached(outlet);
-    }
-
-    /// The one gate (part 2): reads the query in place, or answers what is refused.
-    fn parse(&mut self, lane: &mut Lane, index: usize) {
-        let message = &lane.input[..lane.input_len];
-        let prepared = &mut self.prepared[index];
-        prepared.view = None;
-        prepared.place = NOWHERE;
-        lane.output_len = 0;
-        lane.timed = None;
-        self.core.tally.add(self.counters.queries, 1);
-        let view = match parse_query(message) {
-            Ok(view) => view,
-            Err(refusal) => {
-                self.core.tally.add(self.counters.refused, 1);
-                if message.len() >= HEADER_BYTES {
-                    let end = question_end(message);
-                    lane.output_len = refuse(refusal, message, end, &mut lane.output);
-                }
-                return;
-            }
-        };
-        if let Some(question) = view.question {
-            prepared.lower.set(question.name(message));
-            prepared.lower.make_lower();
-        }
-        prepared.view = Some(view);
-    }
-
-    /// Parts 4 and 5 for one query of a batch: its reply, if it has one yet, is in the lane.
-    fn serve(&mut self, lane: &mut Lane, view: &QueryView, index: usize, outlet: &mut dyn Outlet) {
-        if let Some(counters) = self.shed(&lane.client) {
-            self.core.tally.add(counters.query, 1);
-            outlet.pass(&lane.client);
-            return;
-        }
-        self.walk.open(lane.client, self.core.now);
-        std::mem::swap(&mut self.walk.request, &mut lane.input);
-        self.walk.request_len = lane.input_len;
-        self.walk.client_level().reply.swap_buf(&mut lane.output);
-        self.open_question(view, index);
-        let generation = self.generations.len() - 1;
-        let outcome = match self.prepared[index].place.block {
-            Place::NOWHERE => Outcome::Done,
-            _ => self.run(generation, |walk, core, generation| walk.start(core, generation)),
-        };
-        match self.settle(outcome, generation, outlet) {
-            Settled::Reply => lane.timed = self.walk.timed,
-            Settled::Silent => {
-                self.walk.client_level().clear_reply();
-                outlet.pass(&lane.client);
-            }
-            Settled::Parked => self.walk.client_level().clear_reply(),
-        }
-        lane.output_len = self.walk.client_level().reply.swap_buf(&mut lane.output);
-        std::mem::swap(&mut self.walk.request, &mut lane.input);
-        self.shrink();
-    }
-
     /// Takes back the large buffers of a walk that is over or parked.
     fn shrink(&mut self) {
         for level in &mut self.walk.levels[..self.walk.used] {
             self.core.large.shrink(&mut level.reply);
         }
-    }
-
-    fn open_question(&mut self, view: &QueryView, index: usize) {
-        let prepared = &self.prepared[index];
-        let plain = Asked {
-            id: view.id,
-            flags: view.flags,
-            udp_size: UDP_BYTES_MIN as u16,
-            ..Asked::default()
-        };
-        let asked = view.opt.map_or(plain, |opt| Asked {
-            edns: true,
-            udp_size: opt.udp_size,
-            dnssec_ok: opt.dnssec_ok(),
-            options_at: opt.options_at,
-            options_len: opt.options_len,
-            ..plain
-        });
-        let Walk { request, levels, .. } = &mut self.walk;
-        let level = &mut levels[0];
-        match view.question {
-            Some(question) => {
-                let name = question.name(request);
-                let (rtype, rclass) = (question.rtype, question.rclass);
-                level.open_lowered(name, &prepared.lower, rtype, rclass, asked);
-            }
-            // No question: SERVFAIL, as CoreDNS.
-            None => level.open(Name::ROOT, 0, rclass::IN, asked),
-        }
-        level.place = prepared.place;
-        if prepared.place.block == Place::NOWHERE {
-            let none = view.question.is_none();
-            let code = if none { rcode::SERVFAIL } else { rcode::REFUSED };
-            level.state = ReplyState::Failed(code);
-            self.core.tally.add(self.counters.dropped, 1);
-            self.count_unserved(code);
-        }
-    }
-
-    /// Counts the client's query among those that no chain saw.
-    fn count_unserved(&self, rcode: u16) {
-        let (walk, level) = (&self.walk, &self.walk.levels[0]);
-        let snapshot = &self.current().snapshot;
-        let Some(listener) = snapshot.listener(walk.client.listener) else { return };
-        let name = level.question().name.as_bytes().len();
-        let opt = if level.asked.edns { OPT_BYTES } else { 0 };
-        let seen = Seen {
-            stream: walk.client.transport.is_stream(),
-            ipv6: walk.client.family() == 2,
-            qtype: level.question().rtype,
-            dnssec_ok: level.asked.dnssec_ok,
-            request_bytes: walk.request_len as u64,
-            response_bytes: (HEADER_BYTES + name + 4 + opt) as u64,
-            rcode,
-            by_plugin: false,
-            duration_ns: Some(0),
-        };
-        listener.unserved.count(&self.core.tally, &seen);
-    }
-
-    /// Where a datagram is counted that is dropped, since its listener sheds and too many queries
-    /// are waiting. Streams have back-pressure instead.
-    fn shed(&self, client: &Client) -> Option<ShedCounters> {
-        if self.slots.len() < SHED_PARKED_MAX || client.transport.is_stream() {
-            return None;
-        }
-        self.current().snapshot.listener(client.listener)?.shed
     }
 
     /// Counts replies of a listener that the kernel refused to send.
@@ -311,24 +144,54 @@ impl Turn {
         step: impl FnOnce(&mut Walk, &mut Core, &Generation) -> Outcome,
     ) -> Outcome {
         let (walk, core) = (&mut self.walk, &mut self.core);
-        let generation = &self.generations[generation];
-        match catch_unwind(AssertUnwindSafe(|| step(walk, core, generation))) {
+        let served_by = &self.generations[generation];
+        match catch_unwind(AssertUnwindSafe(|| step(walk, core, served_by))) {
             Ok(outcome) => outcome,
             Err(_) => {
-                let block = walk.levels[walk.depth].place.block;
-                if generation.snapshot.blocks.get(block as usize).is_some_and(|one| one.debug) {
-                    std::process::abort();
-                }
-                core.tally.add(self.counters.panics, 1);
-                abandon(walk, core);
-                walk.frames.clear();
-                walk.depth = 0;
-                let level = walk.client_level();
-                level.clear_reply();
-                level.state = ReplyState::Failed(rcode::SERVFAIL);
-                self.count_unserved(rcode::SERVFAIL);
+                self.fail_panicked(generation);
                 Outcome::Done
             }
+        }
+    }
+
+    /// Makes the walk that has just panicked one that has failed.
+    #[cold]
+    fn fail_panicked(&mut self, generation: usize) {
+        self.count_panic(generation, self.walk.levels[self.walk.depth].place.block);
+        abandon(&mut self.walk, &self.core);
+        self.walk.frames.clear();
+        self.walk.depth = 0;
+        let level = self.walk.client_level();
+        level.clear_reply();
+        level.state = ReplyState::Failed(rcode::SERVFAIL);
+        self.count_unserved(rcode::SERVFAIL);
+    }
+
+    /// Counts a panic; in a block with `debug` it ends the process.
+    fn count_panic(&self, generation: usize, block: u16) {
+        let blocks = &self.generations[generation].snapshot.blocks;
+        if blocks.get(block as usize).is_some_and(|block| block.debug) {
+            std::process::abort();
+        }
+        self.core.tally.add(self.counters.panics, 1);
+    }
+
+    /// Goes on with the query in the walk, outside of a batch. What panics beyond the walk's own
+    /// steps leaves it without a reply.
+    fn guarded(
+        &mut self,
+        generation: usize,
+        outlet: &mut dyn Outlet,
+        go_on: impl FnOnce(&mut Self, &mut dyn Outlet),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| go_on(self, outlet))).is_ok() {
+            return;
+        }
+        self.count_panic(generation, self.walk.levels[self.walk.depth].place.block);
+        abandon(&mut self.walk, &self.core);
+        self.shrink();
+        if !self.walk.detached {
+            outlet.pass(&self.walk.client);
         }
     }
 
@@ -343,28 +206,20 @@ impl Turn {
             match outcome {
                 Outcome::Done => return self.finish(),
                 Outcome::Partial => {
-                    if self.finish() == Settled::Reply {
-                        let client = self.walk.client;
-                        outlet.deliver(&client, self.walk.levels[0].reply.bytes(), true);
+                    if !self.deliver_partial(outlet) {
+                        abandon(&mut self.walk, &self.core);
+                        return Settled::Silent;
                     }
-                    self.walk.client_level().clear_reply();
                     if self.park(generation, None).is_some() {
                         return Settled::Parked;
                     }
-                    self.core.tally.add(self.counters.no_slot, 1);
-                    abandon(&mut self.walk, &self.core);
-                    return Settled::Silent;
+                    // The client must not wait for the rest (RFC 5936 section 2.2: an error is a
+                    // message, and the last one).
+                    outcome = self.refuse_to_wait();
                 }
                 Outcome::Wait(fetch) => match self.wait(fetch, generation) {
                     Waiting::Parked => return Settled::Parked,
-                    Waiting::NoRoom => {
-                        self.core.tally.add(self.counters.no_slot, 1);
-                        abandon(&mut self.walk, &self.core);
-                        let level = self.walk.client_level();
-                        level.clear_reply();
-                        level.state = ReplyState::Failed(rcode::SERVFAIL);
-                        outcome = Outcome::Done;
-                    }
+                    Waiting::NoRoom => outcome = self.refuse_to_wait(),
                     Waiting::Over(fetched) => {
                         self.walk.fetched = fetched;
                         outcome = self.run(generation, |walk, core, generation| {
@@ -374,6 +229,26 @@ impl Turn {
                 },
             }
         }
+    }
+
+    /// Sends one reply of many; `false`: its client is gone.
+    fn deliver_partial(&mut self, outlet: &mut dyn Outlet) -> bool {
+        let client = self.walk.client;
+        let taken = self.finish() != Settled::Reply
+            || outlet.deliver(&client, self.walk.levels[0].reply.bytes(), true);
+        self.walk.client_level().clear_reply();
+        taken
+    }
+
+    /// Makes the walk one that has failed for want of room to wait.
+    #[cold]
+    fn refuse_to_wait(&mut self) -> Outcome {
+        self.core.tally.add(self.counters.no_slot, 1);
+        abandon(&mut self.walk, &self.core);
+        let level = self.walk.client_level();
+        level.clear_reply();
+        level.state = ReplyState::Failed(rcode::SERVFAIL);
+        Outcome::Done
     }
 
     /// Part 5: fits level 0's reply to the client.
@@ -513,6 +388,12 @@ impl Turn {
         outlet: &mut dyn Outlet,
     ) {
         let Some(generation) = self.unpark(id, fetched, landed) else { return };
+        self.guarded(generation, outlet, |turn, outlet| turn.resume(generation, outlet));
+        self.run_detached(outlet);
+    }
+
+    /// Goes on with the query that was put back into the walk.
+    fn resume(&mut self, generation: usize, outlet: &mut dyn Outlet) {
         let outcome = self.run(generation, |walk, core, generation| walk.resume(core, generation));
         let client = self.walk.client;
         match self.settle(outcome, generation, outlet) {
@@ -525,18 +406,6 @@ impl Turn {
             Settled::Silent | Settled::Parked => {}
         }
         self.shrink();
-        self.run_detached(outlet);
-    }
-
-    /// Counts how long the replies of a batch took, after they were sent: `now` is that time.
-    pub fn count_walks(&mut self, lanes: &[Lane], now: Nanos) {
-        let took = now.saturating_sub(self.core.now);
-        for lane in lanes.iter().filter(|lane| lane.output_len != 0) {
-            self.core.tally.latency(self.counters.walk, took);
-            if let Some(histogram) = lane.timed {
-                self.core.tally.observe(histogram, took);
-            }
-        }
     }
 
     /// Counts how long a parked query took.
@@ -564,11 +433,13 @@ impl Turn {
             };
             let Detached { name, rtype, rclass, asked, place, .. } = detached;
             self.walk.open_question(name.as_name(), rtype, rclass, asked, place);
-            let outcome = self.run(generation, |walk, core, generation| {
-                walk.start_detached(core, generation, &detached)
+            self.guarded(generation, outlet, |turn, outlet| {
+                let outcome = turn.run(generation, |walk, core, generation| {
+                    walk.start_detached(core, generation, &detached)
+                });
+                turn.settle(outcome, generation, outlet);
+                turn.shrink();
             });
-            self.settle(outcome, generation, outlet);
-            self.shrink();
         }
     }
 }
@@ -599,30 +470,4 @@ enum Waiting {
     Parked,
     NoRoom,
     Over(Fetched),
-}
-
-/// Part 3: finds the block, and has its leaf touch what the answer would read first.
-fn route_and_hint(current: &Generation, prepared: &mut Prepared, client: &Client) {
-    let Some(at) = prepared.view.and_then(|view| view.question) else { return };
-    let lower = prepared.lower.as_name();
-    let (rtype, rclass) = (at.rtype, at.rclass);
-    let question = Question { name: lower, lower, rtype, rclass };
-    prepared.place = route::place(&current.snapshot, client.listener, question);
-    let Some(block) = current.snapshot.blocks.get(prepared.place.block as usize) else { return };
-    if let Some(link) = block.hinting {
-        let local = current.locals.of(prepared.place.block, link).borrow();
-        prepared.hinted = block.chain[link as usize].hint(&local, question);
-    }
-}
-
-/// Has the leaf touch what lies behind its first touch, which has arrived meanwhile.
-fn hint_next(current: &Generation, prepared: &Prepared) {
-    let Some(at) = prepared.view.and_then(|view| view.question) else { return };
-    let Some(block) = current.snapshot.blocks.get(prepared.place.block as usize) else { return };
-    if let Some(link) = block.hinting {
-        let lower = prepared.lower.as_name();
-        let question = Question { name: lower, lower, rtype: at.rtype, rclass: at.rclass };
-        let local = current.locals.of(prepared.place.block, link).borrow();
-        block.chain[link as usize].hint_next(&local, question, prepared.hinted);
-    }
 }

@@ -67,14 +67,10 @@ struct Ports {
 }
 
 impl Outlet for Ports {
-    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) {
+    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) -> bool {
         match client.transport {
-            Transport::Tcp if more => {
-                self.streams.partial(client.connection, message);
-            }
-            Transport::Tcp => {
-                self.streams.deliver(client.connection, message);
-            }
+            Transport::Tcp if more => self.streams.partial(client.connection, message),
+            Transport::Tcp => self.streams.deliver(client.connection, message),
             Transport::Udp => self.deliver_late(client, message),
         }
     }
@@ -87,9 +83,10 @@ impl Outlet for Ports {
 }
 
 impl Ports {
-    fn deliver_late(&mut self, client: &Client, message: &[u8]) {
+    /// Sends a datagram with the next flush; `false`: its socket is closed.
+    fn deliver_late(&mut self, client: &Client, message: &[u8]) -> bool {
         let Some(port) = self.ports.iter_mut().find(|port| port.listener == client.listener) else {
-            return;
+            return false;
         };
         if port.late_len == BATCH_DATAGRAMS {
             port.flush(&mut self.batch);
@@ -105,6 +102,7 @@ impl Ports {
         lane.output[..message.len()].copy_from_slice(message);
         lane.output_len = message.len();
         port.late_len += 1;
+        true
     }
 
     fn flush(&mut self) {

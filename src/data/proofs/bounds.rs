@@ -110,6 +110,50 @@ fn a_panic_is_servfail_for_its_query_only() {
 }
 
 #[test]
+fn a_panic_of_a_hint_or_beyond_the_walk_is_one_querys_too() {
+    let ground = Ground::new(1);
+    let touchy = Probe::serving(|cx| match cx.question().lower.as_bytes()[1] {
+        b'd' => {
+            cx.drop_reply();
+            Step::Up
+        }
+        b's' => Step::Fetch([0; 4], Fetch::Sleep(SECOND)),
+        _ => {
+            answer(cx, 1);
+            Step::Up
+        }
+    })
+    .resuming(|cx, _| {
+        answer(cx, 1);
+        Step::Up
+    })
+    .hinted_by(|question, next| {
+        let first = question.lower.as_bytes()[1];
+        assert!(first != if next { b'n' } else { b'h' }, "on purpose");
+    });
+    let mut bench = ground.worker(0, ground.snapshot(1, vec![("a.", vec![touchy.into()])]));
+    // A hint, a second touch, and the way out of one that is dropped.
+    let names = ["x.a.", "hint.a.", "y.a.", "next.a.", "drop.a.", "z.a.", "hint.a."];
+    bench.out.is_broken = true;
+    bench.ask(&(1..).zip(names).map(|(n, name)| (udp(n), query(n, name))).collect::<Vec<_>>());
+    let told = |(to, reply, _): &(Client, Vec<u8>, bool)| (to.peer.port(), rcode_of(reply));
+    let rcodes: Vec<_> = bench.out.replies.iter().map(told).collect();
+    assert_eq!(rcodes, [(1, 0), (2, 2), (3, 0), (4, 2), (5, 2), (6, 0), (7, 2)]);
+    for (_, reply, _) in bench.out.replies.drain(..) {
+        assert_eq!((reply[2] & 0x80, reply[5]), (0x80, 1), "header and question");
+    }
+    assert_eq!(ground.tally.value(ground.counters.panics), 4);
+    // The way out of one that waited.
+    bench.ask(&[(tcp(1), query(8, "s.a."))]);
+    bench.out.is_broken = true;
+    bench.advance(SECOND);
+    assert_eq!((bench.out.replies.len(), bench.turn.parked()), (0, 0));
+    bench.ask(&[(udp(1), query(9, "x.a."))]);
+    assert_eq!((bench.one_reply(), bench.out.passed.len()), (vec![address(1)], 1));
+    assert_eq!(ground.tally.value(ground.counters.panics), 5);
+}
+
+#[test]
 fn a_hundred_thousand_wait_within_the_stated_octets_and_are_answered_once() {
     const QUERIES: usize = 100_000;
     let ground = Ground::new(1);

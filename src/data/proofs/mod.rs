@@ -80,8 +80,8 @@ impl Ground {
                 zone_label: zone.into(),
                 view_label: "".into(),
             }],
+            hinting: chain.iter().rposition(Link::has_hint).map(|link| link as u16),
             chain,
-            hinting: None,
             metadata: Vec::new(),
             debug: false,
         });
@@ -123,14 +123,24 @@ pub struct Sent {
     pub replies: Vec<(Client, Vec<u8>, bool)>,
     /// Who got nothing.
     pub passed: Vec<Client>,
+    /// Connections that are gone.
+    pub gone: Vec<(u32, u32)>,
+    /// Whether the next call panics.
+    pub is_broken: bool,
 }
 
 impl Outlet for Sent {
-    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) {
+    fn deliver(&mut self, client: &Client, message: &[u8], more: bool) -> bool {
+        assert!(!std::mem::take(&mut self.is_broken), "on purpose");
+        if self.gone.contains(&client.connection) {
+            return false;
+        }
         self.replies.push((*client, message.to_vec(), more));
+        true
     }
 
     fn pass(&mut self, client: &Client) {
+        assert!(!std::mem::take(&mut self.is_broken), "on purpose");
         self.passed.push(*client);
     }
 }

@@ -10,7 +10,7 @@ use crate::cells::FlightKey;
 use crate::data::chain::step::{Entry, Fetch, Fetched, Step};
 use crate::data::clock::{MILLISECOND, SECOND};
 use crate::data::transport::readiness::watch_mailbox;
-use crate::limits::WALK_NANOS_MAX;
+use crate::limits::{PARKED_BYTES_MAX, WALK_MEMORY_BYTES_MAX, WALK_NANOS_MAX};
 use crate::wire::rcode;
 
 /// Blocks `a.` and `b.`: `a.` asks `b.`, which answers 192.0.2.`last` after 10 ms.
@@ -96,6 +96,45 @@ fn a_slow_client_gets_every_message_when_it_can_take_it() {
     bench.writable((5, 1));
     assert!(bench.is_silent());
     assert_eq!((bench.turn.retire(), held.strong_count()), (2, 0));
+}
+
+#[test]
+fn a_transfer_ends_with_its_connection_and_one_without_room_to_wait_in_servfail() {
+    let ground = Ground::new(1);
+    let chain = |messages| vec![transfer(Arc::new(messages)).into()];
+    let keeping = Probe::serving(|cx| {
+        assert!(cx.keep(&[7; WALK_MEMORY_BYTES_MAX]).is_some());
+        answer(cx, 1);
+        Step::Send([0; 4])
+    });
+    let blocks = vec![("a.", chain(40)), ("b.", vec![keeping.into()])];
+    let mut bench = ground.worker(0, ground.snapshot(1, blocks));
+    bench.out.gone.push((5, 1));
+    bench.ask(&[(tcp(5), query(1, "a."))]);
+    assert_eq!((bench.turn.parked(), bench.out.passed.len()), (0, 1), "nobody to wait for");
+    // Two on one connection: one goes on for each message that it can take.
+    bench.ask(&[(tcp(6), query(1, "a.")), (tcp(6), query(2, "a."))]);
+    assert_eq!((bench.turn.parked(), bench.out.replies.len()), (2, 2));
+    bench.writable((6, 1));
+    bench.writable((6, 1));
+    bench.writable((5, 1));
+    assert_eq!((bench.turn.parked(), bench.out.replies.len()), (2, 4));
+    bench.out.replies.clear();
+    // Until nothing more can wait: who has got one message gets an error as the last.
+    let mut cut = None;
+    for number in 0..PARKED_BYTES_MAX / WALK_MEMORY_BYTES_MAX + 1 {
+        bench.ask(&[(tcp(7 + number as u32), query(1, "b."))]);
+        let last = bench.out.replies.pop().expect("a message");
+        if !last.2 {
+            cut = Some(last);
+            break;
+        }
+    }
+    let (client, last, _) = cut.expect("room for so many only");
+    let (first, message, more) = bench.out.replies.pop().expect("its first message");
+    assert_eq!((client.connection, more), (first.connection, true));
+    assert_eq!((rcode_of(&message), rcode_of(&last)), (rcode::NOERROR, rcode::SERVFAIL));
+    assert!(ground.tally.value(ground.counters.no_slot) == 1 && bench.out.passed.len() == 1);
 }
 
 #[test]
