@@ -3,14 +3,9 @@
 //!
 //! A lock that nobody contends cannot be seen by counting; that workers make no futex call, and
 //! hardly any other, tests/saturation.rs sees under strace(1).
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use corelane::cells::Flights;
@@ -32,29 +27,11 @@ use corelane::publish::Turns;
 use corelane::wire::{NameBuf, rcode, records, rtype};
 use crossbeam::queue::ArrayQueue;
 
-struct Counting;
+mod counting;
+mod ports;
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed to `System` unchanged; the count is a plain thread-local cell that
-// needs neither allocation nor destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's contract is `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is `System`'s.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::allocated;
+use ports::Port;
 
 const ZONE: &str = "\
 $TTL 300
@@ -155,19 +132,6 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// A port that nobody has and that no other test was given, below those of the kernel's clients.
-fn free_port() -> u16 {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() as u16 % 8_000;
-    loop {
-        let port = 10_000 + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % 9_000;
-        let tcp = TcpListener::bind(("127.0.0.1", port));
-        if tcp.is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// A Corefile that serves, in this thread.
 struct Served {
     turn: Turn,
@@ -175,6 +139,7 @@ struct Served {
     listener: u32,
     lanes: Vec<Lane>,
     _graph: Graph,
+    _port: Port,
 }
 
 impl Served {
@@ -182,9 +147,9 @@ impl Served {
     fn new(key: &str, lines: &str) -> Self {
         static FOLDER: OnceLock<PathBuf> = OnceLock::new();
         let folder = FOLDER.get_or_init(folder);
-        let port = free_port();
-        let text =
-            format!("{key}:{port} {{\n bind 127.0.0.1\n root {}\n {lines}\n}}\n", folder.display());
+        let port = Port::free();
+        let (number, root) = (port.number, folder.display());
+        let text = format!("{key}:{number} {{\n bind 127.0.0.1\n root {root}\n {lines}\n}}\n");
         let input = Input::Text { name: "Corefile".into(), text: text.into() };
         let corefile = load(input, directives(), &|_| None, 53).expect("a Corefile");
         let planned = plan(&corefile).expect("directives that can be read");
@@ -219,7 +184,7 @@ impl Served {
         let listener = graph.snapshot.listeners[0].id;
         let turn = Turn::new(core, counters, Arc::clone(&graph.snapshot));
         let lanes = (0..BATCH_DATAGRAMS).map(|_| Lane::new()).collect();
-        Self { turn, events, listener, lanes, _graph: graph }
+        Self { turn, events, listener, lanes, _graph: graph, _port: port }
     }
 
     /// Asks everything once, in batches as they would be received; gives the allocations.
@@ -233,12 +198,12 @@ impl Served {
                 lane.input[..message.len()].copy_from_slice(message);
                 lane.input_len = message.len();
             }
-            let before = ALLOCATIONS.get();
+            let before = allocated();
             self.turn.core.now += 1_000_000;
             self.turn.batch(lanes, &mut Nowhere);
             self.turn.count_walks(lanes, self.turn.core.now + 1_000);
             while self.events.pop().is_some() {}
-            allocations += ALLOCATIONS.get() - before;
+            allocations += allocated() - before;
         }
         allocations
     }
@@ -311,11 +276,4 @@ fn plugins_of_answers() {
         let own = if directive == "hosts" { "hosts hosts" } else { directive };
         prove(".", &format!("{own}\n {lines}"), asks);
     }
-}
-
-#[test]
-fn the_allocator_counts() {
-    let before = ALLOCATIONS.get();
-    let kept = Box::new(before);
-    assert!(ALLOCATIONS.get() > before, "kept {kept}");
 }

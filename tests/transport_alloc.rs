@@ -1,9 +1,6 @@
 //! Messages go in and out without an allocation: a counting allocator watches a worker's thread,
 //! on every engine that the machine has.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -19,29 +16,9 @@ use corelane::data::transport::stream::{StreamCounters, Streams};
 use corelane::limits::BATCH_DATAGRAMS;
 use corelane::snapshot::Timeouts;
 
-struct Counting;
+mod counting;
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed to `System` unchanged; the count is a plain thread-local cell that
-// needs neither allocation nor destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's contract is `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is `System`'s.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::allocated;
 
 /// Messages of one round of a client.
 const ROUND: u64 = 24;
@@ -62,9 +39,9 @@ impl Watch {
     fn count(&mut self, messages: u64) -> Option<u64> {
         self.messages += messages;
         if self.before.is_none() && self.messages >= WARM {
-            self.before = Some(ALLOCATIONS.get());
+            self.before = Some(allocated());
         }
-        (self.messages >= ALL).then(|| ALLOCATIONS.get() - self.before.unwrap_or(0))
+        (self.messages >= ALL).then(|| allocated() - self.before.unwrap_or(0))
     }
 }
 
@@ -176,11 +153,4 @@ fn a_datagram_allocates_nothing() {
         });
         assert_eq!(allocations, 0, "{engine:?}");
     }
-}
-
-#[test]
-fn the_allocator_counts() {
-    let before = ALLOCATIONS.get();
-    let kept = Box::new(before);
-    assert!(ALLOCATIONS.get() > before, "kept {kept}");
 }

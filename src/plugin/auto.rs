@@ -63,14 +63,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
-use tokio::sync::Notify;
 
 use super::authority::{Authority, Table, Zones};
 use super::file::Watched;
-use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site};
+use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site, site};
 use crate::control::corefile::{Fallthrough, OptionLine, Place};
 use crate::limits::{AUTO_DEPTH_MAX, AUTO_FILES_MAX, REGEXP_BYTES_MAX};
-use crate::publish::Turns;
 use crate::regexp;
 use crate::wire::NameBuf;
 use crate::zone::{Zone, ZoneError};
@@ -128,13 +126,16 @@ impl Directive for Auto {
             let fault = |message| SetupError { place: Some(place.clone()), message };
             self.examine().map_err(fault)?;
         }
-        let mut directory =
-            Directory { path: self.directory, pattern: self.pattern, zones: BTreeMap::new() };
+        let mut directory = Directory {
+            path: self.directory,
+            pattern: self.pattern,
+            reload: self.reload,
+            zones: BTreeMap::new(),
+        };
         directory.walk();
         let zones = Table::new(directory.table());
-        let looked = site.on_carry();
-        let turns = Arc::clone(site.turns);
-        site.spawn(watch(directory, self.reload, Arc::clone(&zones), turns, looked));
+        let shown = Arc::clone(&zones);
+        site.watch(directory, move |turns, fresh| shown.set(turns, fresh));
         let mut link = Authority::new(Self::NAME, zones, Fallthrough::OFF);
         if let Some(within) = self.within {
             link = link.within(within);
@@ -218,6 +219,7 @@ impl Pattern {
 struct Directory {
     path: PathBuf,
     pattern: Pattern,
+    reload: Duration,
     /// By name in presentation form.
     zones: BTreeMap<String, Watched>,
 }
@@ -290,6 +292,18 @@ impl Directory {
     }
 }
 
+impl site::Watched for Directory {
+    type Table = Zones;
+
+    fn wait(&self) -> Option<Duration> {
+        Some(self.reload).filter(|reload| !reload.is_zero())
+    }
+
+    fn look(&mut self, _all: bool) -> Option<Zones> {
+        self.walk().then(|| self.table())
+    }
+}
+
 fn tell_double(origin: &str, first: &Path, second: &Path) {
     let (first, second) = (first.display().to_string(), second.display().to_string());
     tracing::warn!(
@@ -333,31 +347,6 @@ fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> bool {
         }
     }
     is_whole
-}
-
-/// Looks at the directory every `reload`, and when the Corefile is loaded again.
-async fn watch(
-    mut directory: Directory,
-    reload: Duration,
-    zones: Arc<Table>,
-    turns: Arc<Turns>,
-    looked: Arc<Notify>,
-) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(reload), if !reload.is_zero() => {}
-            () = looked.notified() => {}
-        }
-        let walking = super::site::blocking(move || {
-            let changed = directory.walk();
-            (directory, changed)
-        });
-        let Ok((back, changed)) = walking.await else { return };
-        directory = back;
-        if changed {
-            zones.set(&turns, directory.table());
-        }
-    }
 }
 
 #[cfg(test)]

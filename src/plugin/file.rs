@@ -54,13 +54,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::authority::{Authority, Table, Zones};
-use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site};
+use super::{Compiled, CorefileError, Directive, Lines, SetupError, Site, site};
 use crate::control::corefile::{Fallthrough, Place, Stanza, format_duration};
 use crate::limits::HUGE_PAGES_FILE_BYTES_MIN;
-use crate::publish::Turns;
 use crate::sys;
 use crate::wire::NameBuf;
 use crate::zone::{Zone, ZoneError};
@@ -131,10 +130,10 @@ impl Directive for File {
                 files.push(file);
             }
         }
-        let zones = Table::new(table(&files));
-        let looked = site.on_carry();
-        let turns = Arc::clone(site.turns);
-        site.spawn(watch(files, Arc::clone(&zones), turns, looked));
+        let files = Files::new(files);
+        let zones = Table::new(files.table());
+        let shown = Arc::clone(&zones);
+        site.watch(files, move |turns, fresh| shown.set(turns, fresh));
         Ok(Compiled::link(Authority::new(Self::NAME, zones, self.fallthrough)))
     }
 }
@@ -152,14 +151,46 @@ fn source(lines: &Lines<'_>, stanza: &Stanza) -> Result<Source, CorefileError> {
     })
 }
 
-/// The zones of the files; of several for the same zone the last one counts.
-fn table(files: &[Watched]) -> Zones {
-    let mut zones: Vec<(NameBuf, Option<Arc<Zone>>)> = Vec::new();
-    for file in files {
-        zones.retain(|(origin, _)| *origin != file.origin);
-        zones.push((file.origin, file.zone.clone()));
+/// The zone files of a block, each with the time when it is to be looked at again.
+struct Files(Vec<(Option<Instant>, Watched)>);
+
+impl Files {
+    fn new(files: Vec<Watched>) -> Self {
+        let now = Instant::now();
+        let due = |file: Watched| (file.due(now), file);
+        Self(files.into_iter().map(due).collect())
     }
-    Zones::new(zones)
+
+    /// Their zones; of several files for the same zone the last one counts.
+    fn table(&self) -> Zones {
+        let mut zones: Vec<(NameBuf, Option<Arc<Zone>>)> = Vec::new();
+        for (_, file) in &self.0 {
+            zones.retain(|(origin, _)| *origin != file.origin);
+            zones.push((file.origin, file.zone.clone()));
+        }
+        Zones::new(zones)
+    }
+}
+
+impl site::Watched for Files {
+    type Table = Zones;
+
+    fn wait(&self) -> Option<Duration> {
+        let next = self.0.iter().filter_map(|(due, _)| *due).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn look(&mut self, all: bool) -> Option<Zones> {
+        let now = Instant::now();
+        let mut changed = false;
+        for (due, file) in &mut self.0 {
+            if all || due.is_some_and(|due| due <= now) {
+                *due = file.due(now);
+                changed |= file.look();
+            }
+        }
+        changed.then(|| self.table())
+    }
 }
 
 /// A zone file as it was loaded last.
@@ -177,6 +208,11 @@ impl Watched {
     pub(super) fn loaded(path: PathBuf, origin: NameBuf, zone: Zone) -> Self {
         let zone = Some(Arc::new(zone));
         Self { path, origin, by_mtime: false, reload: Duration::ZERO, changed: None, zone }
+    }
+
+    /// When it is to be looked at again, having been looked at `now`.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        (!self.reload.is_zero()).then(|| now + self.reload)
     }
 
     /// Loads at the start, when a broken file is an error.
@@ -231,42 +267,4 @@ impl Watched {
 
 fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|metadata| metadata.modified()).ok()
-}
-
-/// Looks at the files as often as they want it, and when the Corefile is loaded again.
-async fn watch(mut files: Vec<Watched>, zones: Arc<Table>, turns: Arc<Turns>, looked: Arc<Notify>) {
-    let start = tokio::time::Instant::now();
-    let mut due: Vec<_> = files.iter().map(|file| start + file.reload).collect();
-    loop {
-        let periodic = |(file, due): (&Watched, &tokio::time::Instant)| {
-            (!file.reload.is_zero()).then_some(*due)
-        };
-        let next = files.iter().zip(&due).filter_map(periodic).min();
-        let all = tokio::select! {
-            () = async {
-                match next {
-                    Some(next) => tokio::time::sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            } => false,
-            () = looked.notified() => true,
-        };
-        let now = tokio::time::Instant::now();
-        let mut wanted = Vec::new();
-        for (index, file) in files.iter().enumerate() {
-            if all || (!file.reload.is_zero() && due[index] <= now) {
-                due[index] = now + file.reload;
-                wanted.push(index);
-            }
-        }
-        let looked_at = super::site::blocking(move || {
-            let changed: Vec<bool> = wanted.iter().map(|index| files[*index].look()).collect();
-            (files, changed.contains(&true))
-        });
-        let Ok((back, changed)) = looked_at.await else { return };
-        files = back;
-        if changed {
-            zones.set(&turns, table(&files));
-        }
-    }
 }

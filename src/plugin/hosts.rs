@@ -78,13 +78,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
-
+use super::site::Watched;
 use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, Site, Step};
 use crate::control::corefile::{Fallthrough, OptionLine, Place, parse_duration};
 use crate::data::tally::{Family, Gauge, Kind, Tally, families};
 use crate::limits::HOSTS_BYTES_MAX;
-use crate::publish::{Published, Reader, Turns};
+use crate::publish::{Published, Reader};
 use crate::wire::{Full, Name, NameBuf, Question, Reply, Section, Suffixes};
 use crate::wire::{rcode, reverse_address, rtype};
 use table::{Reading, Table, count};
@@ -167,6 +166,7 @@ impl Directive for Hosts {
         let inline = Table::parse(&self.inline, &reading).map_err(SetupError::new)?;
         let mut file = HostsFile {
             path: self.path,
+            reload,
             seen: None,
             zones: Arc::clone(&zones),
             ttl,
@@ -175,9 +175,9 @@ impl Directive for Hosts {
             tally: Arc::clone(site.tally),
             gauges: None,
         };
-        let table = Arc::new(Published::new(file.look().unwrap_or_default()));
-        let looked = site.on_carry();
-        site.spawn(watch(file, reload, Arc::clone(&table), Arc::clone(site.turns), looked));
+        let table = Arc::new(Published::new(file.read().unwrap_or_default()));
+        let shown = Arc::clone(&table);
+        site.watch(file, move |turns, fresh| shown.set(turns, fresh));
         Ok(Compiled::link(Link { table, inline, zones, ttl, fallthrough, unsupported }))
     }
 }
@@ -247,6 +247,7 @@ impl Hosts {
 /// A hosts file as it was read last.
 struct HostsFile {
     path: PathBuf,
+    reload: Duration,
     /// Time of change and size.
     seen: Option<(SystemTime, u64)>,
     zones: Arc<Suffixes<()>>,
@@ -261,7 +262,7 @@ struct HostsFile {
 
 impl HostsFile {
     /// Reads the file if it has changed. One that is not there, or cannot be read, changes nothing.
-    fn look(&mut self) -> Option<Table> {
+    fn read(&mut self) -> Option<Table> {
         let metadata = fs::metadata(&self.path).ok().filter(fs::Metadata::is_file)?;
         let seen = (metadata.modified().ok()?, metadata.len());
         if self.seen == Some(seen) {
@@ -302,28 +303,15 @@ impl HostsFile {
     }
 }
 
-/// Looks at the file every `reload`, and when the Corefile is loaded again.
-async fn watch(
-    mut file: HostsFile,
-    reload: Duration,
-    table: Arc<Published<Table>>,
-    turns: Arc<Turns>,
-    looked: Arc<Notify>,
-) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(reload), if !reload.is_zero() => {}
-            () = looked.notified() => {}
-        }
-        let looking = super::site::blocking(move || {
-            let table = file.look();
-            (file, table)
-        });
-        let Ok((back, read)) = looking.await else { return };
-        file = back;
-        if let Some(read) = read {
-            table.set(&turns, read);
-        }
+impl Watched for HostsFile {
+    type Table = Table;
+
+    fn wait(&self) -> Option<Duration> {
+        Some(self.reload).filter(|reload| !reload.is_zero())
+    }
+
+    fn look(&mut self, _all: bool) -> Option<Table> {
+        self.read()
     }
 }
 

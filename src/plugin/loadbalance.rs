@@ -69,10 +69,10 @@ use std::time::Duration;
 use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, Site, Step};
 use crate::control::corefile::{Line, Stanza};
 use crate::plugin::ReplyState;
-use crate::publish::Published;
+use crate::publish::{Published, Reader};
 use crate::wire::{Section, rcode, rtype};
 use order::{Group, Order, network_of, weight_of};
-use weights::{Watched, Weights, watch};
+use weights::{Watched, Weights};
 
 /// The directive.
 #[derive(Debug, PartialEq)]
@@ -85,12 +85,16 @@ pub enum Loadbalance {
 
 /// The link.
 pub struct Link {
-    policy: Policy,
+    /// Networks whose addresses come first.
+    networks: Vec<(IpAddr, u8)>,
+    /// The weights, where the policy goes by them.
+    weights: Option<Arc<Published<Weights>>>,
 }
 
-enum Policy {
-    RoundRobin(Vec<(IpAddr, u8)>),
-    Weighted(Arc<Published<Weights>>),
+/// What a worker needs: room for an order, and its view of the weights.
+pub struct Local {
+    order: Order,
+    weights: Option<Reader<Weights>>,
 }
 
 impl Directive for Loadbalance {
@@ -122,18 +126,18 @@ impl Directive for Loadbalance {
     }
 
     fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
-        let policy = match self {
-            Self::RoundRobin(networks) => Policy::RoundRobin(networks),
+        let link = match self {
+            Self::RoundRobin(networks) => Link { networks, weights: None },
             Self::Weighted(path, reload) => {
                 let mut file = Watched::new(path, reload);
                 let first = file.load_first().map_err(|message| site.err(message))?;
                 let weights = Arc::new(Published::new(first));
-                let (turns, looked) = (Arc::clone(site.turns), site.on_carry());
-                site.spawn(watch(file, Arc::clone(&weights), turns, looked));
-                Policy::Weighted(weights)
+                let shown = Arc::clone(&weights);
+                site.watch(file, move |turns, fresh| shown.set(turns, fresh));
+                Link { networks: Vec::new(), weights: Some(weights) }
             }
         };
-        Ok(Compiled::link(Link { policy }))
+        Ok(Compiled::link(link))
     }
 }
 
@@ -184,12 +188,14 @@ fn weighted(lines: &Lines<'_>, stanza: &Stanza) -> Result<Loadbalance, CorefileE
 
 impl Link {
     /// Puts the records of one section into the order that the policy wants.
-    fn arrange(&self, order: &mut Order, cx: &mut Cx<'_>, section: Section) {
+    fn arrange(&self, local: &mut Local, cx: &mut Cx<'_>, section: Section) {
         if cx.reply().counts().of(section) < 2 {
             return;
         }
-        match &self.policy {
-            Policy::RoundRobin(networks) => {
+        let Local { order, weights } = local;
+        match weights {
+            None => {
+                let networks = &self.networks[..];
                 order.read(cx.reply(), section, |record, message| {
                     network_of(networks, record.rdata(message))
                 });
@@ -199,10 +205,9 @@ impl Link {
                     order.sort_by_rank();
                 }
             }
-            Policy::Weighted(weights) => {
-                let weights = weights.load();
+            Some(weights) => {
                 order.read(cx.reply(), section, |record, message| {
-                    weight_of(&weights, record, message)
+                    weight_of(weights.get(), record, message)
                 });
                 let sum = order.sum();
                 if sum == 0 {
@@ -219,32 +224,39 @@ impl Link {
 
 impl Plugin for Link {
     type Frame = ();
-    type Local = Order;
+    type Local = Local;
 
-    fn local(&self, _core: u16) -> Order {
-        Order::new()
+    fn local(&self, _core: u16) -> Local {
+        Local {
+            order: Order::new(),
+            weights: self.weights.as_ref().map(|weights| weights.reader()),
+        }
     }
 
-    fn serve(&self, _order: &mut Order, _cx: &mut Cx<'_>) -> Step<()> {
+    fn refresh(&self, local: &mut Local) {
+        local.weights.iter_mut().for_each(Reader::refresh);
+    }
+
+    fn serve(&self, _local: &mut Local, _cx: &mut Cx<'_>) -> Step<()> {
         Step::Watch(())
     }
 
-    fn resume(&self, order: &mut Order, cx: &mut Cx<'_>, (): ()) -> Step<()> {
+    fn resume(&self, local: &mut Local, cx: &mut Cx<'_>, (): ()) -> Step<()> {
         let level = cx.level();
         let qtype = level.question().rtype;
         let answered = level.state == ReplyState::Written && level.reply.rcode() == rcode::NOERROR;
         if !answered || matches!(qtype, rtype::AXFR | rtype::IXFR) {
             return Step::Up;
         }
-        let sections = match &self.policy {
-            Policy::RoundRobin(_) => &Section::ALL[..],
-            Policy::Weighted(_) if matches!(qtype, rtype::A | rtype::AAAA | rtype::SRV) => {
+        let sections = match self.weights {
+            None => &Section::ALL[..],
+            Some(_) if matches!(qtype, rtype::A | rtype::AAAA | rtype::SRV) => {
                 &[Section::Answer, Section::Additional]
             }
-            Policy::Weighted(_) => &[],
+            Some(_) => &[],
         };
         for section in sections {
-            self.arrange(order, cx, *section);
+            self.arrange(local, cx, *section);
         }
         Step::Up
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::Transferer;
 use super::registry::Link;
@@ -112,6 +112,19 @@ pub trait Sink: Send {
 pub trait Ready: Send + Sync {
     /// Whether it can answer from data that is in sync.
     fn is_ready(&self) -> bool;
+}
+
+/// What control looks at from time to time and makes a table of: files on the disk.
+pub trait Watched: Send + 'static {
+    /// What workers read.
+    type Table: Send + Sync + 'static;
+
+    /// How long until something of it is due to be looked at; nothing: not by itself.
+    fn wait(&self) -> Option<Duration>;
+
+    /// Looks at what is due, at everything if the Corefile was loaded again (`all`), and gives the
+    /// table if it is another. May wait for the disk.
+    fn look(&mut self, all: bool) -> Option<Self::Table>;
 }
 
 /// A task of control that lives as long as its link.
@@ -235,6 +248,35 @@ impl Site<'_> {
         self.wanted.waits.push(Box::pin(wait));
     }
 
+    /// Has control look at `watched` when it is due, and whenever a reload carries the link over,
+    /// and `publish` what comes of it.
+    pub fn watch<W: Watched>(
+        &mut self,
+        mut watched: W,
+        publish: impl Fn(&Arc<Turns>, W::Table) + Send + 'static,
+    ) {
+        let turns = Arc::clone(self.turns);
+        let carried = Arc::clone(self.wanted.carried.get_or_insert_default());
+        self.spawn(async move {
+            loop {
+                let wait = watched.wait();
+                let all = tokio::select! {
+                    () = sleep(wait.unwrap_or_default()), if wait.is_some() => false,
+                    () = carried.notified() => true,
+                };
+                let looking = blocking(move || {
+                    let table = watched.look(all);
+                    (watched, table)
+                });
+                let Ok((back, fresh)) = looking.await else { return };
+                watched = back;
+                if let Some(fresh) = fresh {
+                    publish(&turns, fresh);
+                }
+            }
+        });
+    }
+
     /// Has control do something once after everything is bound, each time a Corefile is loaded.
     pub fn at_start(&mut self, hook: impl FnOnce() -> Result<(), String> + Send + 'static) {
         self.wanted.at_start.push(Box::new(hook));
@@ -244,11 +286,6 @@ impl Site<'_> {
     /// serves: before the lameduck time.
     pub fn at_stop(&mut self, hook: impl FnOnce() -> Result<(), String> + Send + 'static) {
         self.wanted.at_stop.push(Box::new(hook));
-    }
-
-    /// Tells a task of a carried link that the Corefile was loaded again: time to look at files.
-    pub fn on_carry(&mut self) -> Arc<Notify> {
-        Arc::clone(self.wanted.carried.get_or_insert_default())
     }
 
     /// Adds to what `ready` waits for.

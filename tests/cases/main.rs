@@ -8,6 +8,8 @@
 
 mod client;
 mod format;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod script;
 mod server;
 

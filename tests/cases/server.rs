@@ -1,12 +1,13 @@
 //! A server process in a folder of its own, killed when the case is over.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::ports::Port;
 
 /// How long a server may take to start, to end, or to say what it is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Server {
     child: Child,
     folder: PathBuf,
-    ports: [(&'static str, u16); 3],
+    ports: [(&'static str, Port); 3],
 }
 
 impl Server {
@@ -29,14 +30,14 @@ impl Server {
             fs::create_dir_all(parent).map_err(|error| told(name, error))?;
             fs::write(&path, content).map_err(|error| told(name, error))?;
         }
-        let ports = [("PORT", free_port()), ("P1", free_port()), ("P2", free_port())];
+        let ports = ["PORT", "P1", "P2"].map(|name| (name, Port::free()));
         let program =
             std::env::var_os("SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
         let output = fs::File::create(folder.join(".output")).expect("the folder is there");
         let errors = output.try_clone().expect("an open file");
         let child = Command::new(&program)
-            .args(["-conf", "Corefile", "-dns.port", &ports[0].1.to_string()])
-            .envs(ports.iter().map(|(name, port)| (*name, port.to_string())))
+            .args(["-conf", "Corefile", "-dns.port", &ports[0].1.number.to_string()])
+            .envs(ports.iter().map(|(name, port)| (*name, port.number.to_string())))
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(output)
@@ -70,7 +71,7 @@ impl Server {
         let name = port.unwrap_or("PORT");
         let found = self.ports.iter().find(|(known, _)| *known == name);
         let (_, port) = found.ok_or_else(|| format!("no port {name}"))?;
-        Ok(SocketAddr::from(([127, 0, 0, 1], *port)))
+        Ok(SocketAddr::from(([127, 0, 0, 1], port.number)))
     }
 
     /// The exit status of a server that ends by itself.
@@ -129,18 +130,4 @@ pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
         sleep(PAUSE);
     }
     true
-}
-
-/// A port that nobody has, for UDP and for TCP, and that no other case of this run was given. Below the
-/// range from which the kernel takes ports for clients.
-fn free_port() -> u16 {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() as u16 % 10_000;
-    loop {
-        let port = 20_000 + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        let tcp = TcpListener::bind(("0.0.0.0", port));
-        if tcp.is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
-    }
 }

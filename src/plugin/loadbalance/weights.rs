@@ -6,13 +6,10 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use crate::control::corefile::format_duration;
-use crate::publish::{Published, Turns};
+use crate::plugin::site;
 use crate::wire::NameBuf;
 
 /// By name, lower-cased and in wire form: addresses with their weights.
@@ -94,7 +91,7 @@ impl Watched {
     /// where it is never looked at again.
     pub fn load_first(&mut self) -> Result<Weights, String> {
         const CANNOT_OPEN: &str = "weight file open error";
-        match self.look() {
+        match self.read() {
             Ok(weights) => Ok(weights.unwrap_or_default()),
             Err(Fault::Open(_)) if !self.reload.is_zero() => {
                 let again = format_duration(self.reload);
@@ -110,7 +107,7 @@ impl Watched {
     }
 
     /// Reads it again; nothing if it is as it was.
-    fn look(&mut self) -> Result<Option<Weights>, Fault> {
+    fn read(&mut self) -> Result<Option<Weights>, Fault> {
         let content = fs::read(&self.path).map_err(Fault::Open)?;
         if content == self.content {
             return Ok(None);
@@ -123,9 +120,17 @@ impl Watched {
         tracing::info!(target: "plugin/loadbalance", "Successfully reloaded weight file {file}");
         Ok(Some(weights))
     }
+}
 
-    fn look_and_tell(&mut self) -> Option<Weights> {
-        match self.look() {
+impl site::Watched for Watched {
+    type Table = Weights;
+
+    fn wait(&self) -> Option<Duration> {
+        Some(self.reload).filter(|reload| !reload.is_zero())
+    }
+
+    fn look(&mut self, _all: bool) -> Option<Weights> {
+        match self.read() {
             Ok(weights) => return weights,
             Err(Fault::Open(error)) => {
                 tracing::error!(target: "plugin/loadbalance", "weight file open error: {error}");
@@ -141,37 +146,6 @@ impl Watched {
 enum Fault {
     Open(io::Error),
     Content(String),
-}
-
-/// Looks at the file as often as it is wanted, and when the Corefile is loaded again.
-#[allow(clippy::disallowed_methods, reason = "control's runtime bounds these threads")]
-pub async fn watch(
-    mut file: Watched,
-    weights: Arc<Published<Weights>>,
-    turns: Arc<Turns>,
-    looked: Arc<Notify>,
-) {
-    loop {
-        let wait = async {
-            match file.reload {
-                Duration::ZERO => std::future::pending().await,
-                time => tokio::time::sleep(time).await,
-            }
-        };
-        tokio::select! {
-            () = wait => {}
-            () = looked.notified() => {}
-        }
-        let reading = crate::plugin::site::blocking(move || {
-            let changed = file.look_and_tell();
-            (file, changed)
-        });
-        let Ok((back, changed)) = reading.await else { return };
-        file = back;
-        if let Some(changed) = changed {
-            weights.set(&turns, changed);
-        }
-    }
 }
 
 #[cfg(test)]
