@@ -119,6 +119,9 @@ pub mod control;
 // A library: zone files in, answers out (`file` and its kin).
 pub mod zone;
 
+// A library: a cluster's objects in, the answers of the Kubernetes DNS specification out.
+pub mod cluster;
+
 // A library: Go's `text/template`, as far as DNS records need it.
 pub mod gotemplate;
 
