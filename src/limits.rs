@@ -299,10 +299,14 @@ pub const KUBE_WATCH_SECONDS_MIN: u64 = 300;
 pub const KUBE_SILENCE_SECONDS_MAX: u64 = 150;
 /// Seconds between two checks of what is held against what the API server holds, per kind.
 pub const KUBE_CHECK_SECONDS: u64 = 600;
+/// Percent of a core that a check takes: nobody waits for it.
+pub const KUBE_CHECK_SHARE_PERCENT_MAX: u32 = 10;
 /// Objects that may change while a check runs; with more it is given up.
 pub const KUBE_CHECK_CHANGES_MAX: usize = 100_000;
 /// Seconds between two log lines about the same trouble with the API server.
 pub const KUBE_LOG_SECONDS_MIN: u64 = 30;
+/// Milliseconds between two log lines that say that the start waits for the API server (CoreDNS's).
+pub const KUBE_WAIT_MILLIS: u64 = 500;
 /// Seconds between two writings of the cluster's last known state.
 pub const KUBE_STATE_SECONDS_MIN: u64 = 30;
 /// Percent of a core that control's bulk work takes while queries are served: lists, checks.

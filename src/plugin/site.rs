@@ -112,6 +112,11 @@ pub trait Sink: Send {
 pub trait Ready: Send + Sync {
     /// Whether it can answer from data that is in sync.
     fn is_ready(&self) -> bool;
+
+    /// What it waits for, if it is known: for the log.
+    fn why_not(&self) -> String {
+        String::new()
+    }
 }
 
 /// What control looks at from time to time and makes a table of: files on the disk.
