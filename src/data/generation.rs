@@ -8,23 +8,31 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::plugin::registry::Local;
+use crate::plugin::registry::{Link, Local};
 use crate::snapshot::Snapshot;
 
-/// Every link's locals on this worker: `[block][link]`. A link that is carried over from one
+/// A link with what it has of its own on this worker.
+pub struct Post {
+    /// The link.
+    pub link: Link,
+    /// Its local.
+    pub local: Rc<RefCell<Local>>,
+}
+
+/// Every link with its local on this worker: `[block][link]`. A link that is carried over from one
 /// generation to the next keeps its local.
-pub struct Locals(Vec<Vec<Rc<RefCell<Local>>>>);
+pub struct Locals(Vec<Box<[Post]>>);
 
 impl Locals {
     /// Makes the locals of `snapshot` on worker `core`; those of links that `old` has, are shared.
     pub fn new(snapshot: &Snapshot, core: u16, old: Option<&Generation>) -> Self {
-        let of = |link: &crate::plugin::registry::Link| {
+        let of = |link: &Link| {
             let carried = old.and_then(|old| {
-                let blocks = old.snapshot.blocks.iter().zip(&old.locals.0);
-                let mut links = blocks.flat_map(|(block, locals)| block.chain.iter().zip(locals));
-                links.find(|(other, _)| other.is_same(link)).map(|(_, local)| Rc::clone(local))
+                let same = old.locals.0.iter().flatten().find(|old| old.link.is_same(link));
+                same.map(|old| Rc::clone(&old.local))
             });
-            carried.unwrap_or_else(|| Rc::new(RefCell::new(link.local(core))))
+            let local = carried.unwrap_or_else(|| Rc::new(RefCell::new(link.local(core))));
+            Post { link: link.clone(), local }
         };
         let blocks = snapshot.blocks.iter();
         Self(blocks.map(|block| block.chain.iter().map(of).collect()).collect())
@@ -32,7 +40,18 @@ impl Locals {
 
     /// The local of a link.
     pub fn of(&self, block: u16, link: u16) -> &RefCell<Local> {
-        &self.0[block as usize][link as usize]
+        &self.0[block as usize][link as usize].local
+    }
+
+    /// A link with its local, if the block's chain has so many.
+    #[inline]
+    pub fn get(&self, block: u16, link: u16) -> Option<&Post> {
+        self.0.get(block as usize)?.get(link as usize)
+    }
+
+    /// All links with their locals.
+    pub fn all(&self) -> impl Iterator<Item = &Post> {
+        self.0.iter().flatten()
     }
 }
 

@@ -81,13 +81,8 @@ impl Turn {
 
     /// Takes the newest values of the tables that links read.
     pub fn refresh(&mut self) {
-        for generation in &self.generations {
-            for (index, block) in generation.snapshot.blocks.iter().enumerate() {
-                for (link, this) in block.chain.iter().enumerate() {
-                    let local = generation.locals.of(index as u16, link as u16);
-                    this.refresh(&mut local.borrow_mut());
-                }
-            }
+        for here in self.generations.iter().flat_map(|one| one.locals.all()) {
+            here.link.refresh(&mut here.local.borrow_mut());
         }
     }
 

@@ -59,14 +59,14 @@ impl Authority {
         self
     }
 
-    /// Answers from `zone`; the level's reply is the result.
-    fn answer(&self, zone: &Zone, cx: &mut Cx<'_>) -> Step<()> {
+    /// Answers from `zone`; the level's reply is the result. `place`: what the zone's hint gave.
+    fn answer(&self, zone: &Zone, place: u32, cx: &mut Cx<'_>) -> Step<()> {
         let dnssec_ok = cx.asked().dnssec_ok;
         let (question, reply) = cx.answer(true);
-        let mut outcome = zone.answer(question, dnssec_ok, reply);
+        let mut outcome = zone.answer_at(place, question, dnssec_ok, reply);
         if matches!(outcome, Outcome::TooLong) && cx.enlarge() {
             let (question, reply) = cx.answer(true);
-            outcome = zone.answer(question, dnssec_ok, reply);
+            outcome = zone.answer_at(place, question, dnssec_ok, reply);
         }
         match outcome {
             Outcome::NxDomain | Outcome::EmptyNonTerminal if self.falls_through(cx) => {
@@ -90,6 +90,9 @@ impl Authority {
         cx.reply().counts().answer == 0 && self.fallthrough.covers(cx.question().lower)
     }
 }
+
+/// In a hint: none of the zones.
+const NO_ZONE: u32 = u32::MAX;
 
 /// What became of the question for an alias's target.
 fn chased(side: &Level) -> Chased {
@@ -124,16 +127,20 @@ impl Plugin for Authority {
         zones.refresh();
     }
 
-    fn hint(&self, zones: &Reader<Zones>, question: Question<'_>) -> u32 {
-        match zones.get().find(question.lower) {
-            Some((_, Some(zone))) => zone.hint(question.lower),
-            _ => 0,
-        }
+    /// Which of the zones it is, above the place that the zone's own hint gave.
+    fn hint(&self, zones: &Reader<Zones>, question: Question<'_>) -> u64 {
+        let zones = zones.get();
+        let Some(position) = zones.position(question.lower) else {
+            return u64::from(NO_ZONE) << 32;
+        };
+        let zone = zones.at(position).and_then(Option::as_ref);
+        let place = zone.map_or(0, |zone| zone.hint(question.lower));
+        (position as u64) << 32 | u64::from(place)
     }
 
-    fn hint_next(&self, zones: &Reader<Zones>, question: Question<'_>, place: u32) {
-        if let Some((_, Some(zone))) = zones.get().find(question.lower) {
-            zone.hint_next(place);
+    fn hint_next(&self, zones: &Reader<Zones>, _question: Question<'_>, hint: u64) {
+        if let Some(Some(zone)) = zones.get().at((hint >> 32) as usize) {
+            zone.hint_next(hint as u32);
         }
     }
 
@@ -156,13 +163,17 @@ impl Plugin for Authority {
         if self.within.as_ref().is_some_and(|within| within.find(lower).is_none()) {
             return Step::Next;
         }
-        match zones.find(lower) {
+        let (zone, place) = match cx.hinted() {
+            Some(hint) => (zones.at((hint >> 32) as usize), hint as u32),
+            None => (zones.find(lower).map(|(_, zone)| zone), 0),
+        };
+        match zone {
             None if cx.is_last() => {
                 cx.fail(rcode::REFUSED, format_args!(""));
                 Step::Up
             }
             None => Step::Next,
-            Some((_, None)) => {
+            Some(None) => {
                 cx.fail(rcode::SERVFAIL, format_args!(""));
                 Step::Up
             }
@@ -176,7 +187,7 @@ impl Plugin for Authority {
                 cx.drop_reply();
                 Step::Up
             }
-            Some((_, Some(zone))) => self.answer(zone, cx),
+            Some(Some(zone)) => self.answer(zone, place, cx),
         }
     }
 

@@ -86,13 +86,14 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Touches, by ordinary loads, what the answer to `question` would read. Only the lower-cased
     /// name is at hand.
-    /// What it gives comes back in `hint_next`, once the whole batch has been hinted.
-    fn hint(&self, _local: &Self::Local, _question: Question<'_>) -> u32 {
+    /// What it gives, a place in a table of its local, comes back in `hint_next`, once the whole
+    /// batch has been hinted, and may be had by [`Cx::hinted`] as long as the turn lasts.
+    fn hint(&self, _local: &Self::Local, _question: Question<'_>) -> u64 {
         0
     }
 
     /// Touches what lies behind the first touch: `place` is what `hint` gave.
-    fn hint_next(&self, _local: &Self::Local, _question: Question<'_>, _place: u32) {}
+    fn hint_next(&self, _local: &Self::Local, _question: Question<'_>, _place: u64) {}
 
     /// Zones whose names, all of them, this link answers from memory as it is now and never hands on:
     /// `cache` above it stores none of them, so that what is new is seen at once. Control side.

@@ -146,7 +146,7 @@ macro_rules! registry {
 
             /// See [`Plugin::hint`].
             #[inline]
-            pub fn hint(&self, local: &Local, question: Question<'_>) -> u32 {
+            pub fn hint(&self, local: &Local, question: Question<'_>) -> u64 {
                 match (self, local) {
                     $($(#[$gate])*
                         (Self::$variant(one), Local::$variant(local)) =>
@@ -157,7 +157,7 @@ macro_rules! registry {
 
             /// See [`Plugin::hint_next`].
             #[inline]
-            pub fn hint_next(&self, local: &Local, question: Question<'_>, place: u32) {
+            pub fn hint_next(&self, local: &Local, question: Question<'_>, place: u64) {
                 match (self, local) {
                     $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
                         one.hint_next(local, question, place),)*

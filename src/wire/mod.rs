@@ -36,7 +36,7 @@ mod suffix;
 pub use edit::Draft;
 pub use error::{Full, NameError, WireError};
 pub use header::{Counts, Flags, HEADER_BYTES, Question};
-pub use name::{Labels, Name, NameBuf, labels_of, skip_name};
+pub use name::{Labels, Name, NameBuf, labels_of, same_octets, skip_name};
 pub use number::{Opcode, Rclass, Rcode, Rtype, Text, edns, opcode, rclass, rcode, rtype};
 pub use present::rdata_text;
 pub use query::{

@@ -118,6 +118,13 @@ impl<'a> Name<'a> {
         (tail.eq_ignore_ascii_case(zone.0) && self.has_boundary(left)).then_some(prefix)
     }
 
+    /// As [`is_under`](Self::is_under), where both names are in lower case.
+    #[inline]
+    pub(super) fn ends_with(self, zone: Name<'_>) -> bool {
+        let Some(left) = self.0.len().checked_sub(zone.0.len()) else { return false };
+        same_octets(&self.0[left..], zone.0) && self.has_boundary(left)
+    }
+
     /// Whether a label (or the root's) starts at octet `at`.
     #[inline]
     pub(super) fn has_boundary(self, at: usize) -> bool {
@@ -242,6 +249,20 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
+/// Whether both are the same octets. Inline, since what is compared is short: a call of the
+/// library's comparison costs more than the comparison.
+#[inline]
+pub fn same_octets(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let (Some(last), Some(other_last)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) else {
+        return one.iter().zip(other).all(|(one, other)| one == other);
+    };
+    let (chunks, other_chunks) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+    chunks.iter().zip(other_chunks).all(|(one, other)| one == other) && last == other_last
+}
+
 /// The labels of what [`Name::strip`] gives.
 pub fn labels_of(prefix: &[u8]) -> Labels<'_> {
     Labels(prefix)
@@ -256,6 +277,9 @@ pub struct NameBuf {
 }
 
 const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+
+/// Names of up to so many octets are copied and folded as if they had so many.
+const SHORT_BYTES: usize = 64;
 
 impl NameBuf {
     /// The root.
@@ -359,6 +383,19 @@ impl NameBuf {
         Name(&self.bytes[..self.len as usize])
     }
 
+    /// Becomes a copy of `other`.
+    #[inline]
+    pub fn copy(&mut self, other: &NameBuf) {
+        // Nearly all names are short: a copy of fixed length is a few moves, not a call.
+        match other.len as usize {
+            ..=SHORT_BYTES => {
+                self.bytes[..SHORT_BYTES].copy_from_slice(&other.bytes[..SHORT_BYTES]);
+            }
+            len => self.bytes[..len].copy_from_slice(&other.bytes[..len]),
+        }
+        self.len = other.len;
+    }
+
     /// Becomes `name`.
     #[inline]
     pub fn set(&mut self, name: Name<'_>) {
@@ -369,7 +406,11 @@ impl NameBuf {
     /// Lower-cases ASCII letters.
     #[inline]
     pub fn make_lower(&mut self) {
-        self.bytes[..self.len as usize].make_ascii_lowercase();
+        // What stands behind the name means nothing: a fixed length leaves no loop.
+        match self.len as usize {
+            ..=SHORT_BYTES => self.bytes[..SHORT_BYTES].make_ascii_lowercase(),
+            len => self.bytes[..len].make_ascii_lowercase(),
+        }
     }
 
     /// The name in lower case.

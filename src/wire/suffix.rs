@@ -61,25 +61,38 @@ impl<V> Suffixes<V> {
     /// The longest zone that `lower`, a lower-cased name, is under.
     #[inline]
     pub fn find<'n>(&self, lower: Name<'n>) -> Option<(Name<'n>, &V)> {
-        if self.table.is_empty() {
-            let bytes = lower.as_bytes();
-            return self.zones.iter().find_map(|(zone, value)| {
-                let zone = zone.as_name().as_bytes();
-                let left = bytes.len().checked_sub(zone.len())?;
-                let under = &bytes[left..] == zone && lower.has_boundary(left);
-                under.then(|| (Name::trusted(&bytes[left..]), value))
-            });
+        let index = self.position(lower)?;
+        let (zone, value) = &self.zones[index];
+        let left = lower.len() - zone.as_name().len();
+        Some((Name::trusted(&lower.as_bytes()[left..]), value))
+    }
+
+    /// The place of that zone among all of them.
+    #[inline]
+    pub fn position(&self, lower: Name<'_>) -> Option<usize> {
+        match self.table.is_empty() {
+            true => self.zones.iter().position(|(zone, _)| lower.ends_with(zone.as_name())),
+            false => self.position_by_hash(lower),
         }
+    }
+
+    /// The value of the zone in a place that [`position`](Self::position) gave.
+    #[inline]
+    pub fn at(&self, position: usize) -> Option<&V> {
+        self.zones.get(position).map(|(_, value)| value)
+    }
+
+    fn position_by_hash(&self, lower: Name<'_>) -> Option<usize> {
         let (starts, count) = lower.starts();
-        let mut found = self.probe(0, Name::ROOT).map(|index| (lower.len() - 1, index));
+        let mut found = self.probe(0, Name::ROOT);
         let mut hash = 0;
         for label in (count.saturating_sub(self.depth_max)..count).rev() {
             hash = hash_label(hash, label_octets(lower, starts[label]));
             let start = starts[label] as usize;
             let suffix = Name::trusted(&lower.as_bytes()[start..]);
-            found = self.probe(hash, suffix).map(|index| (start, index)).or(found);
+            found = self.probe(hash, suffix).or(found);
         }
-        found.map(|(at, index)| (Name::trusted(&lower.as_bytes()[at..]), &self.zones[index].1))
+        found
     }
 
     /// The longest zone that `lower` is under, a zone of that very name left out: what DS queries

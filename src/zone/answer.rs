@@ -120,8 +120,19 @@ type Written = Result<Kind, Full>;
 
 impl Zone {
     /// Answers `question` into `reply`, which was started with it and is empty otherwise.
-    #[inline]
     pub fn answer(&self, question: Question<'_>, dnssec_ok: bool, reply: &mut Reply) -> Outcome {
+        self.answer_at(0, question, dnssec_ok, reply)
+    }
+
+    /// As `answer`; `place` is what this zone's `hint` gave for the question, 0 if it was not asked.
+    #[inline]
+    pub fn answer_at(
+        &self,
+        place: u32,
+        question: Question<'_>,
+        dnssec_ok: bool,
+        reply: &mut Reply,
+    ) -> Outcome {
         let Some(prefix) = strip(question.lower.as_bytes(), &self.apex) else {
             return Outcome::NotInZone;
         };
@@ -137,7 +148,7 @@ impl Zone {
             reply,
         };
         answering.reply.set_aa(true);
-        let written = match self.index.find(prefix) {
+        let written = match self.index.find_at(place, prefix) {
             Some(node) if !node.has(CUT | ALIAS | HIDDEN) => answering.exact(&node),
             _ => answering.elsewhere(prefix),
         };

@@ -12,7 +12,7 @@ use super::index::{self, ALIAS, At, CUT, DNAME, HIDDEN, Index, Renderer};
 use super::rdata;
 use super::zone::{Zone, ZoneError};
 use crate::limits::ZONE_RECORDS_MAX;
-use crate::wire::NameBuf;
+use crate::wire::{NameBuf, same_octets};
 use foldhash::{HashSet, HashSetExt};
 
 const NONE: u32 = u32::MAX;
@@ -374,7 +374,7 @@ impl Render {
 /// What stands left of `apex` in `name`, if `name` is at or under it. Both are lower case.
 pub(super) fn strip<'n>(name: &'n [u8], apex: &[u8]) -> Option<&'n [u8]> {
     let want = name.len().checked_sub(apex.len())?;
-    if name[want..] != *apex {
+    if !same_octets(&name[want..], apex) {
         return None;
     }
     let mut at = 0;

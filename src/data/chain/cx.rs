@@ -509,6 +509,14 @@ impl<'w> Cx<'w> {
         true
     }
 
+    /// What this link's `hint` gave for the level's question, if it was hinted in this turn: the
+    /// link's tables are what they were then.
+    #[inline]
+    pub fn hinted(&self) -> Option<u64> {
+        let (link, place) = self.walk.hinted?;
+        (self.walk.depth == 0 && link == self.link).then_some(place)
+    }
+
     /// Gives the query up, without a reply, when it still waits so long after it arrived.
     pub fn cancel_after(&mut self, nanos: Nanos) {
         self.walk.cancel_at = self.walk.arrived.saturating_add(nanos);

@@ -188,7 +188,7 @@ impl Level {
         asked: Asked,
     ) {
         self.name.set(name);
-        self.lower.set(lower.as_name());
+        self.lower.copy(lower);
         self.rtype = rtype;
         self.rclass = rclass;
         self.asked = asked;

@@ -5,7 +5,6 @@
 //! gives up, or waits. Every walk is bounded: frames, levels, questions, waits (law 3); past a
 //! bound it is SERVFAIL and a counter. Costs a jump table and a few stores a link.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::cx::{Client, Core, Cx, Detached, Span, Transport};
@@ -20,7 +19,7 @@ use crate::limits::{
     ASK_DEPTH_MAX, ASKS_MAX, FETCHES_MAX, FLIGHTS_LED_MAX, FRAMES_MAX, LANE_BYTES,
     WALK_MEMORY_BYTES_MAX,
 };
-use crate::plugin::registry::{Frame, Link, Local};
+use crate::plugin::registry::Frame;
 use crate::wire::{Name, Rtype, rcode};
 
 /// How a run of a walk ended.
@@ -104,8 +103,12 @@ pub struct Walk {
     pub(in crate::data) timed: Option<Histogram>,
     /// Whether the walk has no client.
     pub(in crate::data) detached: bool,
+    /// The link that was hinted of level 0's question in this turn, and what its `hint` gave.
+    pub(in crate::data) hinted: Option<(u16, u64)>,
     /// Flights that it leads.
     pub(in crate::data) led: Led,
+    /// How the last run ended.
+    outcome: Outcome,
     /// Set when a bound was passed; the walk ends with SERVFAIL.
     pub(in crate::data) over: bool,
 }
@@ -115,7 +118,8 @@ pub struct Walk {
 enum Way {
     Down,
     Up,
-    Stop(Outcome),
+    /// Nowhere: [`Walk::outcome`] says why.
+    Stop,
 }
 
 impl Walk {
@@ -149,7 +153,9 @@ impl Walk {
             cancel_at: 0,
             timed: None,
             detached: false,
+            hinted: None,
             led: Led::NONE,
+            outcome: Outcome::Done,
             over: false,
         }
     }
@@ -171,7 +177,8 @@ impl Walk {
         self.cancel_at = 0;
         self.timed = None;
         self.detached = false;
-        self.led = Led::NONE;
+        self.hinted = None;
+        self.led.len = 0;
         self.over = false;
     }
 
@@ -229,10 +236,12 @@ impl Walk {
     ) -> Outcome {
         let link = detached.link;
         let mark = self.memory.len();
+        let Some(here) = generation.locals.get(detached.place.block, link) else {
+            return Outcome::Done;
+        };
         let step = {
-            let (this, local) = link_of(generation, detached.place.block, link);
             let mut cx = self.cx(core, generation, link);
-            this.detached(&mut local.borrow_mut(), &mut cx, detached.note)
+            here.link.detached(&mut here.local.borrow_mut(), &mut cx, detached.note)
         };
         let way = self.apply(step, link, mark, generation);
         self.run(core, generation, way)
@@ -240,10 +249,8 @@ impl Walk {
 
     /// Goes on with a walk that waited, or that sent one of many.
     pub fn resume(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
-        match self.resume_top(core, generation) {
-            Some(way) => self.run(core, generation, way),
-            None => Outcome::Done,
-        }
+        let way = self.resume_top(core, generation);
+        self.run(core, generation, way)
     }
 
     fn run(&mut self, core: &mut Core, generation: &Generation, mut way: Way) -> Outcome {
@@ -251,63 +258,80 @@ impl Walk {
             way = match way {
                 Way::Down => self.serve_next(core, generation),
                 Way::Up => self.go_up(core, generation),
-                Way::Stop(outcome) => return outcome,
+                Way::Stop => return self.outcome,
             }
         }
     }
 
+    #[inline]
     fn serve_next(&mut self, core: &mut Core, generation: &Generation) -> Way {
-        let level = &mut self.levels[self.depth];
+        let level = &self.levels[self.depth];
         let (block, cursor) = (level.place.block, level.cursor);
-        let Some(served) = generation.snapshot.blocks.get(block as usize) else {
-            level.state = ReplyState::Failed(rcode::REFUSED);
-            return Way::Up;
-        };
-        let Some(this) = served.chain.get(cursor as usize) else {
-            level.clear_reply();
-            // A block without plugins refuses; a chain that ends without an answer has failed.
-            let code = if served.chain.is_empty() { rcode::REFUSED } else { rcode::SERVFAIL };
-            level.state = ReplyState::Failed(code);
-            if code == rcode::SERVFAIL {
-                level.reason.push("no next plugin found");
-            }
-            return Way::Up;
+        let Some(here) = generation.locals.get(block, cursor) else {
+            return self.pass_the_end(generation);
         };
         let mark = self.memory.len();
         let step = {
-            let local = generation.locals.of(block, cursor);
             let mut cx = self.cx(core, generation, cursor);
-            this.serve(&mut local.borrow_mut(), &mut cx)
+            here.link.serve(&mut here.local.borrow_mut(), &mut cx)
         };
-        self.apply(step, cursor, mark, generation)
+        match step {
+            Step::Up => Way::Up,
+            Step::Watch(frame) => self.watch(frame, cursor, mark),
+            step => self.apply(step, cursor, mark, generation),
+        }
+    }
+
+    /// The chain has ended without an answer, or no chain serves the question.
+    #[cold]
+    fn pass_the_end(&mut self, generation: &Generation) -> Way {
+        let level = &mut self.levels[self.depth];
+        level.clear_reply();
+        let served = generation.snapshot.blocks.get(level.place.block as usize);
+        // A block without plugins refuses; a chain that ends without an answer has failed.
+        let has_chain = served.is_some_and(|block| !block.chain.is_empty());
+        let code = if has_chain { rcode::SERVFAIL } else { rcode::REFUSED };
+        level.state = ReplyState::Failed(code);
+        if has_chain {
+            level.reason.push("no next plugin found");
+        }
+        Way::Up
     }
 
     fn go_up(&mut self, core: &mut Core, generation: &Generation) -> Way {
         match self.frames.last() {
             Some(top) if top.level as usize == self.depth => {}
-            _ if self.depth == 0 => return Way::Stop(Outcome::Done),
+            _ if self.depth == 0 => return self.stop(Outcome::Done),
             _ => self.depth -= 1,
         }
-        self.resume_top(core, generation).unwrap_or(Way::Stop(Outcome::Done))
+        self.resume_top(core, generation)
     }
 
-    fn resume_top(&mut self, core: &mut Core, generation: &Generation) -> Option<Way> {
-        let FrameAt { frame, link, level, memory } = self.frames.pop()?;
+    fn resume_top(&mut self, core: &mut Core, generation: &Generation) -> Way {
+        let Some(FrameAt { frame, link, level, memory }) = self.frames.pop() else {
+            return self.stop(Outcome::Done);
+        };
         self.depth = level as usize;
         let block = self.levels[self.depth].place.block;
-        let step = {
-            let (this, local) = link_of(generation, block, link);
-            let mut cx = self.cx(core, generation, link);
-            this.resume(&mut local.borrow_mut(), &mut cx, frame)
+        let Some(here) = generation.locals.get(block, link) else {
+            return self.stop(Outcome::Done);
         };
-        if matches!(step, Step::Next) {
-            self.levels[self.depth].clear_reply();
+        let step = {
+            let mut cx = self.cx(core, generation, link);
+            here.link.resume(&mut here.local.borrow_mut(), &mut cx, frame)
+        };
+        match step {
+            Step::Up => {
+                self.memory.truncate(memory as usize);
+                Way::Up
+            }
+            Step::Next => {
+                self.memory.truncate(memory as usize);
+                self.levels[self.depth].clear_reply();
+                self.go_below(link)
+            }
+            step => self.apply(step, link, memory as usize, generation),
         }
-        let kept = matches!(step, Step::Watch(_) | Step::Ask(..) | Step::Fetch(..) | Step::Send(_));
-        if !kept {
-            self.memory.truncate(memory as usize);
-        }
-        Some(self.apply(step, link, memory as usize, generation))
     }
 
     /// Does what a link said. `memory`: octets of walk memory below what its frame owns.
@@ -319,26 +343,19 @@ impl Walk {
         generation: &Generation,
     ) -> Way {
         match step {
-            Step::Next => {
-                self.levels[self.depth].cursor = link + 1;
-                Way::Down
-            }
+            Step::Next => self.go_below(link),
             Step::Up => Way::Up,
-            Step::Watch(frame) => {
-                self.levels[self.depth].cursor = link + 1;
-                self.push(frame, link, memory, Way::Down)
-            }
+            Step::Watch(frame) => self.watch(frame, link, memory),
             Step::Ask(frame, entry) => {
                 self.asks += 1;
                 if self.over || self.asks > ASKS_MAX {
                     return self.fail_over("too many questions for one query");
                 }
-                let way = self.push(frame, link, memory, Way::Down);
-                if self.over {
-                    return way;
+                if !self.push(frame, link, memory) {
+                    return Way::Up;
                 }
                 self.enter(entry, link, generation);
-                way
+                Way::Down
             }
             Step::Fetch(frame, fetch) => {
                 self.fetches += 1;
@@ -346,11 +363,37 @@ impl Walk {
                     return self.fail_over("too many waits for one query");
                 }
                 self.fetched = Fetched::Nothing;
-                self.push(frame, link, memory, Way::Stop(Outcome::Wait(fetch)))
+                match self.push(frame, link, memory) {
+                    true => self.stop(Outcome::Wait(fetch)),
+                    false => Way::Up,
+                }
             }
             Step::Send(_) if self.detached || !self.client.transport.is_stream() => Way::Up,
-            Step::Send(frame) => self.push(frame, link, memory, Way::Stop(Outcome::Partial)),
+            Step::Send(frame) => match self.push(frame, link, memory) {
+                true => self.stop(Outcome::Partial),
+                false => Way::Up,
+            },
         }
+    }
+
+    #[inline]
+    fn watch(&mut self, frame: Frame, link: u16, memory: usize) -> Way {
+        match self.push(frame, link, memory) {
+            true => self.go_below(link),
+            false => Way::Up,
+        }
+    }
+
+    #[inline]
+    fn go_below(&mut self, link: u16) -> Way {
+        self.levels[self.depth].cursor = link + 1;
+        Way::Down
+    }
+
+    #[inline]
+    fn stop(&mut self, outcome: Outcome) -> Way {
+        self.outcome = outcome;
+        Way::Stop
     }
 
     /// Goes one level down, to the question that was placed.
@@ -371,16 +414,19 @@ impl Walk {
         }
     }
 
-    fn push(&mut self, frame: Frame, link: u16, memory: usize, way: Way) -> Way {
+    /// Remembers a frame; `false`: there are too many, and the walk has failed.
+    #[inline]
+    fn push(&mut self, frame: Frame, link: u16, memory: usize) -> bool {
         if self.frames.len() == FRAMES_MAX {
-            self.over = true;
-            return self.fail_over("too many frames for one query");
+            self.fail_over("too many frames for one query");
+            return false;
         }
         let level = self.depth as u8;
         self.frames.push(FrameAt { frame, link, level, memory: memory as u16 });
-        way
+        true
     }
 
+    #[cold]
     fn fail_over(&mut self, reason: &str) -> Way {
         self.over = true;
         let level = &mut self.levels[self.depth];
@@ -398,11 +444,6 @@ impl Walk {
     pub fn is_over(&self) -> bool {
         self.over
     }
-}
-
-fn link_of(generation: &Generation, block: u16, link: u16) -> (&Link, &RefCell<Local>) {
-    let this = &generation.snapshot.blocks[block as usize].chain[link as usize];
-    (this, generation.locals.of(block, link))
 }
 
 impl Default for Walk {

@@ -67,12 +67,12 @@ impl Plugin for Probe {
 
     fn local(&self, _core: u16) {}
 
-    fn hint(&self, (): &(), question: Question<'_>) -> u32 {
+    fn hint(&self, (): &(), question: Question<'_>) -> u64 {
         (self.hint)(question, false);
         7
     }
 
-    fn hint_next(&self, (): &(), question: Question<'_>, place: u32) {
+    fn hint_next(&self, (): &(), question: Question<'_>, place: u64) {
         assert_eq!(place, 7, "what hint gave");
         (self.hint)(question, true);
     }

@@ -96,57 +96,72 @@ pub struct Counter(u32);
 #[derive(Clone, Copy)]
 pub struct Histogram(u32, &'static Buckets);
 
+impl PartialEq for Histogram {
+    /// Cells belong to one histogram only.
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
 /// A distribution of latencies from 64 ns to 17 s, to a sixteenth: the index of its first cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency(u32);
 
-const LINE_CELLS: usize = 16;
-const CHUNK_LINES: usize = 256;
 /// Cells of a chunk: 32 KiB.
-const CHUNK_CELLS: usize = LINE_CELLS * CHUNK_LINES;
+const CHUNK_CELLS: usize = 4096;
+const _: () = assert!(CHUNK_CELLS.is_power_of_two());
 const _: () = assert!(TALLY_CHUNKS_MAX.is_power_of_two());
 const _: () = assert!(TALLY_CHUNKS_MAX * CHUNK_CELLS <= u32::MAX as usize);
 const _: () = assert!(LATENCY_CELLS < CHUNK_CELLS);
 
-/// Two cache lines, since the prefetcher takes them in pairs: no other core's cells are near.
-#[derive(Default)]
+/// Aligned to two cache lines, since the prefetcher takes them in pairs: no other core's cells are
+/// near. The cells of one family and label set are all in one chunk.
 #[repr(align(128))]
-struct Line([AtomicU64; LINE_CELLS]);
+struct Chunk([AtomicU64; CHUNK_CELLS]);
 
-type Chunk = Box<[Line; CHUNK_LINES]>;
+impl Chunk {
+    /// Masks instead of checks: every index given out is in range, and the compiler sees it.
+    #[inline]
+    fn cell(&self, index: u32) -> &AtomicU64 {
+        &self.0[index as usize & (CHUNK_CELLS - 1)]
+    }
+
+    /// Load and store are enough: a core's chunks have one writer, and a reader needs no order.
+    #[inline]
+    fn bump(&self, index: u32, n: u64) {
+        let cell = self.cell(index);
+        cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+}
 
 /// All cells of one core.
 #[repr(align(128))]
 struct Cells {
     taken: AtomicBool,
-    chunks: Box<[OnceLock<Chunk>; TALLY_CHUNKS_MAX]>,
+    chunks: Box<[OnceLock<Box<Chunk>>; TALLY_CHUNKS_MAX]>,
 }
 
 impl Cells {
     fn new() -> Cells {
-        let chunks: Vec<OnceLock<Chunk>> = (0..TALLY_CHUNKS_MAX).map(|_| OnceLock::new()).collect();
-        let Ok(chunks) = chunks.into_boxed_slice().try_into() else { unreachable!("same length") };
+        let chunks = Box::new([const { OnceLock::new() }; TALLY_CHUNKS_MAX]);
         Cells { taken: AtomicBool::new(false), chunks }
     }
 
     /// Makes the chunk of cell `index` there. Control's, before the index is given out.
     fn grow(&self, chunk: usize) {
-        self.chunks[chunk].get_or_init(|| {
-            let lines: Vec<Line> = (0..CHUNK_LINES).map(|_| Line::default()).collect();
-            let Ok(lines) = lines.into_boxed_slice().try_into() else {
-                unreachable!("same length")
-            };
-            lines
-        });
+        self.chunks[chunk]
+            .get_or_init(|| Box::new(Chunk([const { AtomicU64::new(0) }; CHUNK_CELLS])));
     }
 
-    /// Masks instead of checks: every index given out is in range, and the compiler sees it.
+    /// The chunk in which cell `index` is.
     #[inline]
+    fn chunk(&self, index: u32) -> Option<&Chunk> {
+        let chunk = &self.chunks[(index as usize / CHUNK_CELLS) & (TALLY_CHUNKS_MAX - 1)];
+        chunk.get().map(|chunk| &**chunk)
+    }
+
     fn cell(&self, index: u32) -> Option<&AtomicU64> {
-        let index = index as usize;
-        let chunk = self.chunks[(index / CHUNK_CELLS) & (TALLY_CHUNKS_MAX - 1)].get()?;
-        let line = &chunk[(index / LINE_CELLS) & (CHUNK_LINES - 1)];
-        Some(&line.0[index & (LINE_CELLS - 1)])
+        self.chunk(index).map(|chunk| chunk.cell(index))
     }
 
     fn read(&self, index: u32) -> u64 {
@@ -234,29 +249,38 @@ impl CoreTally {
     /// Adds `n` to a counter.
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) {
-        self.bump(counter.0, n);
+        if let Some(chunk) = self.cells.chunk(counter.0) {
+            chunk.bump(counter.0, n);
+        }
     }
 
     /// Adds one to the bucket of `value`, and `value` to the sum.
     #[inline]
     pub fn observe(&self, histogram: Histogram, value: u64) {
+        self.observe_times(histogram, value, 1);
+    }
+
+    /// As `observe`, of so many things with the same value.
+    #[inline]
+    pub fn observe_times(&self, histogram: Histogram, value: u64, times: u64) {
         let Histogram(first, buckets) = histogram;
-        self.bump(first + buckets.find(value) as u32, 1);
-        self.bump(first + buckets.bounds.len() as u32 + 1, value);
+        if let Some(chunk) = self.cells.chunk(first) {
+            chunk.bump(first + buckets.find(value) as u32, times);
+            chunk.bump(first + buckets.bounds.len() as u32 + 1, value * times);
+        }
     }
 
     /// Counts a latency of `ns` nanoseconds.
     #[inline]
     pub fn latency(&self, latency: Latency, ns: u64) {
-        self.bump(latency.0 + latency_cell(ns) as u32, 1);
-        self.bump(latency.0 + LATENCY_CELLS as u32 - 1, ns);
+        self.latency_times(latency, ns, 1);
     }
 
-    /// Load and store are enough: this is the only writer, and a reader needs no order.
-    #[inline]
-    fn bump(&self, index: u32, n: u64) {
-        if let Some(cell) = self.cells.cell(index) {
-            cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+    /// As `latency`, of so many things that took as long.
+    pub fn latency_times(&self, latency: Latency, ns: u64, times: u64) {
+        if let Some(chunk) = self.cells.chunk(latency.0) {
+            chunk.bump(latency.0 + latency_cell(ns) as u32, times);
+            chunk.bump(latency.0 + LATENCY_CELLS as u32 - 1, ns * times);
         }
     }
 }

@@ -34,15 +34,15 @@ pub(super) struct Prepared {
     view: Option<QueryView>,
     lower: NameBuf,
     place: Place,
-    /// What the leaf's `hint` gave.
-    hinted: u32,
+    /// The leaf that was hinted, and what its `hint` gave.
+    hinted: Option<(u16, u64)>,
     /// Its way has ended in a panic.
     failed: bool,
 }
 
 impl Prepared {
     pub(super) const NONE: Self =
-        Self { view: None, lower: NameBuf::root(), place: NOWHERE, hinted: 0, failed: false };
+        Self { view: None, lower: NameBuf::root(), place: NOWHERE, hinted: None, failed: false };
 }
 
 /// What is done with all queries of a batch before the next is done.
@@ -146,6 +146,7 @@ impl Turn {
         let prepared = &mut self.prepared[index];
         prepared.view = None;
         prepared.place = NOWHERE;
+        prepared.hinted = None;
         prepared.failed = false;
         lane.output_len = 0;
         lane.timed = None;
@@ -178,9 +179,10 @@ impl Turn {
         prepared.place = route::place(&current.snapshot, lane.client.listener, question);
         let block = prepared.place.block;
         let Some(served) = current.snapshot.blocks.get(block as usize) else { return };
-        if let Some(link) = served.hinting {
-            let local = current.locals.of(block, link).borrow();
-            prepared.hinted = served.chain[link as usize].hint(&local, question);
+        if let Some(link) = served.hinting
+            && let Some(here) = current.locals.get(block, link)
+        {
+            prepared.hinted = Some((link, here.link.hint(&here.local.borrow(), question)));
         }
     }
 
@@ -188,16 +190,12 @@ impl Turn {
     fn hint_next(&mut self, _: &mut Lane, index: usize) {
         let current = self.generations.last().expect("a worker has adopted a snapshot");
         let prepared = &self.prepared[index];
+        let Some((link, hint)) = prepared.hinted else { return };
         let Some(at) = prepared.view.and_then(|view| view.question) else { return };
-        let block = prepared.place.block;
-        let Some(served) = current.snapshot.blocks.get(block as usize) else { return };
-        if let Some(link) = served.hinting
-            && !prepared.failed
-        {
-            let lower = prepared.lower.as_name();
-            let question = Question { name: lower, lower, rtype: at.rtype, rclass: at.rclass };
-            let local = current.locals.of(block, link).borrow();
-            served.chain[link as usize].hint_next(&local, question, prepared.hinted);
+        let lower = prepared.lower.as_name();
+        let question = Question { name: lower, lower, rtype: at.rtype, rclass: at.rclass };
+        if let Some(here) = current.locals.get(prepared.place.block, link) {
+            here.link.hint_next(&here.local.borrow(), question, hint);
         }
     }
 
@@ -224,7 +222,10 @@ impl Turn {
             true => self.run(generation, |walk, core, generation| walk.start(core, generation)),
             false => Outcome::Done,
         };
-        let settled = self.settle(outcome, generation, outlet);
+        let settled = match outcome {
+            Outcome::Done => self.finish(),
+            other => self.settle(other, generation, outlet),
+        };
         match settled {
             Settled::Reply => lane.timed = self.walk.timed,
             Settled::Silent | Settled::Parked => self.walk.client_level().clear_reply(),
@@ -260,6 +261,7 @@ impl Turn {
             options_len: opt.options_len,
             ..plain
         });
+        self.walk.hinted = prepared.hinted;
         let Walk { request, levels, .. } = &mut self.walk;
         let level = &mut levels[0];
         match view.question {
@@ -318,11 +320,24 @@ impl Turn {
     /// Counts how long the replies of a batch took, after they were sent: `now` is that time.
     pub fn count_walks(&mut self, lanes: &[Lane], now: Nanos) {
         let took = now.saturating_sub(self.core.now);
+        let tally = &self.core.tally;
+        let (mut replies, mut run) = (0, None);
         for lane in lanes.iter().filter(|lane| lane.output_len != 0) {
-            self.core.tally.latency(self.counters.walk, took);
-            if let Some(histogram) = lane.timed {
-                self.core.tally.observe(histogram, took);
-            }
+            replies += 1;
+            let Some(histogram) = lane.timed else { continue };
+            // All took the same time, and most are of one block: counted together.
+            run = match run {
+                Some((same, times)) if same == histogram => Some((same, times + 1)),
+                Some((other, times)) => {
+                    tally.observe_times(other, took, times);
+                    Some((histogram, 1))
+                }
+                None => Some((histogram, 1)),
+            };
         }
+        if let Some((histogram, times)) = run {
+            tally.observe_times(histogram, took, times);
+        }
+        tally.latency_times(self.counters.walk, took, replies);
     }
 }
