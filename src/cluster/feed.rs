@@ -17,6 +17,9 @@ pub enum Change {
     Delete(Object),
     /// The list is complete: the kind is in sync.
     End(Kind),
+    /// The list is complete, but of an earlier run: its objects are served, marked as stale, until
+    /// the kind's next [`Change::End`]. The kind is not in sync.
+    Recalled(Kind),
 }
 
 /// What came of a change.
@@ -34,4 +37,10 @@ pub enum Applied {
 pub trait Feed: Send + Sync + 'static {
     /// Applies a change; it is served a few milliseconds later.
     fn apply(&self, change: Change) -> Applied;
+
+    /// Gives everything that is held, as far as answers need it, one object after the other, until
+    /// `take` says no: what puts these objects into an empty index makes the same answers. For
+    /// keeping a cluster over a restart. Reads what is published, so that it may take its time on a
+    /// thread of its own while changes are applied.
+    fn each(&self, take: &mut dyn FnMut(Object) -> bool);
 }
