@@ -1,10 +1,11 @@
-//! Cells that workers share: flights of misses. Touched only by a query that waits.
+//! Cells that workers share: flights of misses, and permits. Touched only by a query that waits.
 //!
 //! A flight is one piece of work that several queries want. The first leads and does it; the
 //! others join and are woken by mail when it lands. The table is a `dashmap` of locked shards,
 //! never touched by a query that is answered from memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -12,6 +13,25 @@ use foldhash::fast::RandomState;
 
 use crate::limits::{FLIGHT_WAITERS_MAX, FLIGHTS_MAX};
 use crate::mail::{Mail, Mailbox};
+
+/// One of a bounded number of queries that may wait for the same thing, on all workers together.
+/// Given back when it is dropped, however the query ends.
+#[derive(Debug)]
+pub struct Permit(Arc<AtomicU32>);
+
+impl Permit {
+    /// Takes one of `most`; `taken` counts those that are out. None: all are.
+    pub fn take(taken: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        let permit = Self(Arc::clone(taken));
+        (taken.fetch_add(1, Relaxed) < most).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
 
 /// Names a flight: a keyed hash of all that makes two queries want the same work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,5 +104,23 @@ impl Flights {
                 mailbox.send(Mail::Landed { waiter, message: message.clone() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_come_back() {
+        let taken = Arc::new(AtomicU32::new(0));
+        let one = Permit::take(&taken, 2);
+        let two = Permit::take(&taken, 2);
+        assert!(one.is_some() && two.is_some());
+        assert!(Permit::take(&taken, 2).is_none() && Permit::take(&taken, 2).is_none());
+        drop(one);
+        assert!(Permit::take(&taken, 2).is_some(), "the refused were not counted");
+        drop(two);
+        assert_eq!(taken.load(Relaxed), 0);
     }
 }

@@ -268,6 +268,35 @@ pub const AUTO_FILES_MAX: usize = 100_000;
 /// Directories of `auto` within each other.
 pub const AUTO_DEPTH_MAX: usize = 32;
 
+/// TOs of one use of `forward` (CoreDNS's).
+pub const FORWARD_TARGETS_MAX: usize = 15;
+/// Upstreams that the TOs of one use of `forward` may come to: a bit each in a query's frame.
+pub const FORWARD_UPSTREAMS_MAX: usize = 64;
+/// Upstreams that one query may try in one use of `forward`: twice as many as CoreDNS's TOs, and
+/// half of a query's waits.
+pub const FORWARD_ATTEMPTS_MAX: u8 = 32;
+/// Nanoseconds after which a query tries no further upstream (CoreDNS's).
+pub const FORWARD_QUERY_NANOS: u64 = 5_000_000_000;
+/// Seconds between two look-ups of a host name in TO, at least: a TTL of 0 is no reason to hurry.
+pub const FORWARD_LOOK_UP_SECONDS_MIN: u64 = 5;
+/// Seconds between two look-ups of a host name in TO, at most: a long TTL may be a mistake.
+pub const FORWARD_LOOK_UP_SECONDS_MAX: u64 = 300;
+/// Failures of upstreams that wait to be looked at: all of one use, with room.
+pub const FORWARD_FAILURES_MAX: usize = 256;
+/// Seconds that a probe of an upstream may take (CoreDNS's).
+pub const FORWARD_PROBE_SECONDS_MAX: u64 = 1;
+/// Milliseconds between two probes of an upstream, at least: `health_check 0s` is no busy loop.
+pub const FORWARD_PROBE_MILLIS_MIN: u64 = 10;
+/// Replies of an upstream within ten seconds that tell a burst of SERVFAIL from bad luck.
+pub const FORWARD_BREAKER_REPLIES_MIN: u32 = 32;
+/// Seconds for which an upstream is asked last after a burst of SERVFAIL, at most.
+pub const FORWARD_BREAKER_SECONDS_MAX: u64 = 32;
+/// Queries of a hundred that `hedge` may send twice unless it says more: those past the 95th
+/// percentile.
+pub const FORWARD_HEDGE_PERCENT: u32 = 5;
+/// Queries in a row that `hedge` may send twice: a burst, as long as the share is kept.
+pub const FORWARD_HEDGES_MAX: u32 = 10;
+
 /// Authors that `chaos` may name.
 pub const CHAOS_AUTHORS_MAX: usize = 64;
 
@@ -320,5 +349,6 @@ pub const HUGE_PAGES_FILE_BYTES_MIN: u64 = 16 << 20;
 
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
+const _: () = assert!(2 * FORWARD_ATTEMPTS_MAX as u16 <= FETCHES_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(RING_RECEIVES + RING_SENDS_MAX <= RING_ENTRIES as usize);

@@ -54,14 +54,17 @@ pub fn finish(level: &mut Level, fit: Fit<'_>) -> bool {
 
 /// Adds the options that are answered by themselves, and gives the octets of all options.
 ///
-/// NSID, EXPIRE, COOKIE and PADDING go back as they came, as CoreDNS does; keepalive is answered
-/// on streams only and with our own time-out (RFC 7828 section 3.3.2).
+/// NSID, EXPIRE, COOKIE and PADDING go back as they came, as CoreDNS does, unless an upstream has
+/// had its say on them; keepalive is answered on streams only and with our own time-out (RFC 7828
+/// section 3.3.2).
 fn echoed(level: &mut Level, asked: &Asked, fit: Fit<'_>) -> usize {
     if asked.options_len != 0 {
         for (code, data) in options(fit.options) {
             let left = options(level.extra.as_bytes()).any(|(other, _)| other == code);
             match code {
                 _ if left => {}
+                edns::NSID | edns::EXPIRE | edns::COOKIE | edns::PADDING
+                    if level.extra.is_whole() => {}
                 edns::NSID | edns::EXPIRE | edns::COOKIE | edns::PADDING => {
                     level.extra.push(code, data);
                 }

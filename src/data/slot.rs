@@ -15,6 +15,7 @@ use super::chain::walk::{FrameAt, Led, Walk};
 use super::clock::Nanos;
 use super::large::Large;
 use super::tally::Histogram;
+use crate::cells::Permit;
 use crate::limits::{
     PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
 };
@@ -69,6 +70,7 @@ pub struct Slot {
     cancel_at: Nanos,
     timed: Option<Histogram>,
     led: Led,
+    permit: Option<Permit>,
     depth: u8,
     asks: u16,
     fetches: u16,
@@ -159,6 +161,7 @@ impl Slots {
             self.blocks[*block as usize][..bytes.len()].copy_from_slice(bytes);
         }
         let use_count = self.use_counts[index as usize];
+        let permit = walk.permit.take();
         let mut levels = (0..walk.used).map(|level| park_level(walk, level));
         let first = levels.next();
         let mut frames = [None; FRAMES_INLINE];
@@ -176,6 +179,7 @@ impl Slots {
             cancel_at: walk.cancel_at,
             timed: walk.timed,
             led: walk.led,
+            permit,
             depth: walk.depth as u8,
             asks: walk.asks,
             fetches: walk.fetches,
@@ -231,6 +235,7 @@ impl Slots {
         walk.cancel_at = slot.cancel_at;
         walk.timed = slot.timed;
         walk.led = slot.led;
+        walk.permit = slot.permit;
         walk.detached = slot.detached;
         walk.fetched = fetched;
         walk.landed = landed;
@@ -317,7 +322,7 @@ impl Default for Slots {
 
 fn park_level(walk: &Walk, index: usize) -> ParkedLevel {
     let level = &walk.levels[index];
-    let rare = !level.reason.is_empty() || !level.extra.as_bytes().is_empty();
+    let rare = !level.reason.is_empty() || !level.extra.is_blank();
     ParkedLevel {
         rtype: level.rtype,
         rclass: level.rclass,

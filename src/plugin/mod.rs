@@ -23,6 +23,7 @@ mod debug;
 mod erratic;
 mod errors;
 mod file;
+mod forward;
 mod header;
 mod health;
 mod hosts;

@@ -301,7 +301,7 @@ registry! {
         secondary;
         etcd;
         loop = loop_::Loop;
-        forward;
+        forward = forward::Forward;
         grpc;
         erratic = erratic::Erratic;
         whoami = whoami::Whoami;
@@ -328,6 +328,7 @@ registry! {
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";
+        Forward(super::forward::Link) "forward";
         Whoami(super::whoami::Whoami) "whoami";
         #[cfg(test)]
         Probe(crate::data::proofs::probe::Probe) "probe";

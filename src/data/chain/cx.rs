@@ -7,13 +7,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use crossbeam::queue::ArrayQueue;
 
 use super::level::{Asked, Level, ReplyState, Source};
 use super::step::{Exchange, Fetch, Fetched};
 use super::walk::{Led, Walk};
-use crate::cells::{FlightKey, Flights};
+use crate::cells::{FlightKey, Flights, Permit};
 use crate::data::clock::Nanos;
 use crate::data::generation::Locals;
 use crate::data::large::Large;
@@ -452,6 +453,19 @@ impl<'w> Cx<'w> {
         level.source = Source::Fetched;
         level.by = link;
         Ok(opt)
+    }
+
+    /// Takes one of `most` permits, of which `taken` are out, and holds it until [`Cx::release`] or
+    /// the end of the walk, whichever way that comes. A walk holds one at a time. `false`: none is
+    /// left.
+    pub fn hold(&mut self, taken: &Arc<AtomicU32>, most: u32) -> bool {
+        self.walk.permit = Permit::take(taken, most);
+        self.walk.permit.is_some()
+    }
+
+    /// Gives back what [`Cx::hold`] took, if it did.
+    pub fn release(&mut self) {
+        self.walk.permit = None;
     }
 
     /// Remembers octets until the frame that this step returns is resumed. Nothing when the walk's

@@ -60,13 +60,15 @@ pub type Reason = Text<CAUSE_BYTES_MAX>;
 #[derive(Clone, Copy)]
 pub struct OptExtra {
     len: u16,
+    /// Whether the query's own options are not echoed beside these.
+    whole: bool,
     bytes: [u8; OPT_EXTRA_BYTES_MAX],
 }
 
 impl OptExtra {
     /// No options.
     pub const fn new() -> Self {
-        Self { len: 0, bytes: [0; OPT_EXTRA_BYTES_MAX] }
+        Self { len: 0, whole: false, bytes: [0; OPT_EXTRA_BYTES_MAX] }
     }
 
     /// Appends one option; one that does not fit is left out, and `false` says so.
@@ -88,9 +90,26 @@ impl OptExtra {
         &self.bytes[..self.len as usize]
     }
 
+    /// The options are those of an upstream's OPT: what it did not say back of the query's is not
+    /// said back.
+    pub fn make_whole(&mut self) {
+        self.whole = true;
+    }
+
+    /// Whether they are.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether nothing was left.
+    pub fn is_blank(&self) -> bool {
+        self.len == 0 && !self.whole
+    }
+
     /// Forgets all options.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.whole = false;
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::cx::{Client, Core, Cx, Detached, Span, Transport};
 use super::level::{Asked, Level, Place, ReplyState};
 use super::step::{Entry, Fetch, Fetched, Step};
-use crate::cells::FlightKey;
+use crate::cells::{FlightKey, Permit};
 use crate::data::clock::Nanos;
 use crate::data::generation::Generation;
 use crate::data::route;
@@ -109,6 +109,8 @@ pub struct Walk {
     pub(in crate::data) led: Led,
     /// How the last run ended.
     outcome: Outcome,
+    /// What it holds of a bounded number.
+    pub(in crate::data) permit: Option<Permit>,
     /// Set when a bound was passed; the walk ends with SERVFAIL.
     pub(in crate::data) over: bool,
 }
@@ -156,6 +158,7 @@ impl Walk {
             hinted: None,
             led: Led::NONE,
             outcome: Outcome::Done,
+            permit: None,
             over: false,
         }
     }
@@ -179,6 +182,7 @@ impl Walk {
         self.detached = false;
         self.hinted = None;
         self.led.len = 0;
+        self.permit = None;
         self.over = false;
     }
 
