@@ -176,7 +176,10 @@ impl Bench {
             for _ in 0..BATCH_DATAGRAMS {
                 let level = walk.client_level();
                 level.start_reply();
-                black_box(finish(level, Fit { stream: false, options: &[], keepalive: 0 }));
+                black_box(finish(
+                    level,
+                    Fit { stream: false, options: &[], keepalive: 0, tsig_bytes: 0 },
+                ));
             }
         })
     }

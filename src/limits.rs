@@ -148,6 +148,19 @@ pub const WALK_NANOS_MAX: u64 = 30 * 1_000_000_000;
 /// Walks without a client that wait to be started, per worker.
 pub const DETACHED_MAX: usize = 256;
 
+/// Octets of the longest MAC of TSIG: HMAC-SHA512 (RFC 8945 section 6).
+pub const TSIG_MAC_BYTES_MAX: usize = 64;
+
+/// Octets of the shortest MAC that may be cut short at all (RFC 8945 section 5.2.2.1).
+pub const TSIG_MAC_BYTES_MIN: usize = 10;
+
+/// Seconds by which the clock of who reads our signatures may be wrong (RFC 8945 section 10).
+pub const TSIG_FUDGE_SECONDS: u16 = 300;
+
+/// Octets of a TSIG record of ours: the name of a key, the fixed parts, an algorithm's name, the MAC,
+/// and a time.
+pub const TSIG_BYTES_MAX: usize = NAME_BYTES_MAX + 10 + 13 + 16 + TSIG_MAC_BYTES_MAX + 6;
+
 /// Octets of an event from a worker to control: a name, a message's fields, some metadata.
 pub const EVENT_BYTES_MAX: usize = 768;
 

@@ -12,7 +12,7 @@ use crate::data::counters::ShedCounters;
 use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::Sockets;
 use crate::plugin::registry::Link;
-use crate::wire::{NameBuf, Suffixes};
+use crate::wire::{NameBuf, Suffixes, TsigKeys};
 
 pub use crate::data::chain::level::Place;
 
@@ -49,6 +49,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Whether overload is shed (`shed`), and where it is counted.
     pub shed: Option<ShedCounters>,
+    /// Keys for signed queries (`tsig`): those of all its blocks.
+    pub tsig_keys: TsigKeys,
     /// Counts what no chain sees: queries that nothing serves, and those whose walk panicked.
     pub unserved: QueryCells,
 }

@@ -27,7 +27,7 @@ use crate::plugin::registry::{Link, NAMES, Parsed};
 use crate::plugin::site::{Hook, Task, Wanted};
 use crate::plugin::{Facts, Ready, Sink, Site};
 use crate::snapshot::{Block, Listener, Place, Server, Snapshot};
-use crate::wire::{NameBuf, Suffixes};
+use crate::wire::{NameBuf, Suffixes, TsigKey, TsigKeys};
 
 /// One directive of one block, compiled: its link and what came with it.
 pub struct Part {
@@ -312,6 +312,7 @@ pub fn compile(
             let route = routes.entry(address).or_insert_with(|| Route::new(&plan.facts));
             route.any_class |= plan.facts.any_class;
             route.shed |= plan.facts.shed;
+            route.keys.extend(plan.facts.tsig_keys.iter().cloned());
             let place = Place { block: index as u16, zone: zone as u16 };
             route
                 .zones
@@ -333,12 +334,19 @@ struct Route {
     zones: BTreeMap<String, (NameBuf, Vec<Place>)>,
     any_class: bool,
     shed: bool,
+    keys: Vec<TsigKey>,
     timeouts: crate::snapshot::Timeouts,
 }
 
 impl Route {
     fn new(facts: &Facts) -> Self {
-        Self { zones: BTreeMap::new(), any_class: false, shed: false, timeouts: facts.timeouts }
+        Self {
+            zones: BTreeMap::new(),
+            any_class: false,
+            shed: false,
+            keys: Vec::new(),
+            timeouts: facts.timeouts,
+        }
     }
 }
 
@@ -375,6 +383,7 @@ fn listeners(
             zones: Suffixes::new(route.zones.into_values()),
             any_class: route.any_class,
             timeouts: route.timeouts,
+            tsig_keys: TsigKeys::new(route.keys),
             shed: route.shed.then(|| ShedCounters::new(ground.tally, &label)),
             unserved: QueryCells::new(ground.tally, &label, DROPPED, "", ""),
         });

@@ -1,8 +1,9 @@
 //! Fits a reply to the client (the way of a query, part 5 of 6).
 //!
 //! The one writer of OPT, TC and the final rcode, in this order: the failure's header and question,
-//! truncation with room for OPT (RFC 2181 section 9, RFC 6891 section 6.2.5), OPT. It fits to level
-//! 0's `Asked` as the plugins left it.
+//! truncation with room for OPT and TSIG (RFC 2181 section 9, RFC 6891 section 6.2.5, RFC 8945
+//! section 5.3), OPT. It fits to level 0's `Asked` as the plugins left it. The turn then has the reply
+//! signed (`signature.rs`), whatever became of it.
 
 use super::chain::level::{Asked, Level, ReplyState};
 use crate::limits::{MESSAGE_BYTES_MAX, UDP_BYTES_MIN};
@@ -18,6 +19,8 @@ pub struct Fit<'a> {
     pub stream: bool,
     /// The request's EDNS options, in wire form.
     pub options: &'a [u8],
+    /// Octets to be kept free for TSIG.
+    pub tsig_bytes: usize,
     /// Idle time-out of the connection in units of 100 ms, for RFC 7828.
     pub keepalive: u16,
 }
@@ -34,11 +37,13 @@ pub fn finish(level: &mut Level, fit: Fit<'_>) -> bool {
     }
     let asked = level.asked;
     let options = if asked.edns { echoed(level, &asked, fit) } else { 0 };
-    let opt = if asked.edns { OPT_BYTES + options } else { 0 };
+    let last = fit.tsig_bytes + if asked.edns { OPT_BYTES + options } else { 0 };
     let limit =
         if fit.stream { MESSAGE_BYTES_MAX } else { (asked.udp_size as usize).max(UDP_BYTES_MIN) };
-    if level.reply.len() + opt > limit.min(level.reply.capacity()) {
-        level.reply.truncate_to(limit.min(level.reply.capacity()) - opt);
+    let limit = limit.min(level.reply.capacity());
+    if level.reply.len() + last > limit {
+        // Header and question stay, whatever the limit.
+        level.reply.truncate_to(limit.saturating_sub(last));
     }
     let ext = (level.reply.rcode() >> 4) as u8;
     if asked.edns {

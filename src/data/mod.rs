@@ -11,6 +11,7 @@ pub mod transport;
 pub mod turn;
 
 pub mod route;
+pub mod signature;
 
 pub mod chain;
 

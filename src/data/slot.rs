@@ -5,6 +5,7 @@
 //! when they are first needed, up to a bound, and used again. Where there is no slot or no block,
 //! the query gets SERVFAIL, and a counter tells.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,12 +15,13 @@ use super::chain::step::Fetched;
 use super::chain::walk::{FrameAt, Led, Walk};
 use super::clock::Nanos;
 use super::large::Large;
+use super::signature::Signature;
 use super::tally::Histogram;
 use crate::cells::Permit;
 use crate::limits::{
     PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
 };
-use crate::wire::{Name, Rtype, rcode};
+use crate::wire::{Name, Rtype, TsigStatus, rcode};
 
 /// Frames that fit into a slot; a query with more of them holds the rest in a vector.
 const FRAMES_INLINE: usize = 4;
@@ -69,6 +71,9 @@ pub struct Slot {
     arrived: Nanos,
     cancel_at: Nanos,
     timed: Option<Histogram>,
+    /// Boxed: few queries are signed.
+    signature: Option<Box<Signature>>,
+    held: Option<Arc<dyn Any + Send + Sync>>,
     led: Led,
     permit: Option<Permit>,
     depth: u8,
@@ -162,12 +167,14 @@ impl Slots {
         }
         let use_count = self.use_counts[index as usize];
         let permit = walk.permit.take();
+        let held = walk.held.take();
         let mut levels = (0..walk.used).map(|level| park_level(walk, level));
         let first = levels.next();
         let mut frames = [None; FRAMES_INLINE];
         for (place, frame) in frames.iter_mut().zip(&walk.frames) {
             *place = Some(*frame);
         }
+        let is_signed = walk.signature.status() != TsigStatus::Unsigned;
         let slot = Slot {
             use_count,
             generation,
@@ -178,6 +185,8 @@ impl Slots {
             arrived: walk.arrived,
             cancel_at: walk.cancel_at,
             timed: walk.timed,
+            held,
+            signature: is_signed.then(|| Box::new(walk.signature)),
             led: walk.led,
             permit,
             depth: walk.depth as u8,
@@ -234,6 +243,8 @@ impl Slots {
         walk.fetches = slot.fetches;
         walk.cancel_at = slot.cancel_at;
         walk.timed = slot.timed;
+        walk.held = slot.held;
+        walk.signature = slot.signature.map_or(Signature::NONE, |signature| *signature);
         walk.led = slot.led;
         walk.permit = slot.permit;
         walk.detached = slot.detached;

@@ -15,7 +15,7 @@ use super::chain::cx::{Client, Core, Detached};
 use super::chain::level::{Place, ReplyState};
 use super::chain::step::{Fetch, Fetched};
 use super::chain::walk::{Led, Outcome, Walk};
-use super::clock::{MILLISECOND, Nanos};
+use super::clock::{self, MILLISECOND, Nanos};
 use super::counters::Counters;
 use super::finish::{Fit, OPT_BYTES, finish};
 use super::generation::Generation;
@@ -48,6 +48,8 @@ pub struct Turn {
     timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
     prepared: Vec<Prepared>,
     progress: Progress,
+    /// The time by which signatures are judged and made: read only for signed queries.
+    pub unix_now: fn() -> u64,
 }
 
 impl Turn {
@@ -63,6 +65,7 @@ impl Turn {
             timers: BinaryHeap::new(),
             prepared: vec![Prepared::NONE; BATCH_DATAGRAMS],
             progress: Progress::default(),
+            unix_now: clock::unix_seconds,
         }
     }
 
@@ -199,9 +202,12 @@ impl Turn {
     ) -> Settled {
         loop {
             match outcome {
-                Outcome::Done => return self.finish(),
+                Outcome::Done => {
+                    self.walk.held = None;
+                    return self.finish(generation);
+                }
                 Outcome::Partial => {
-                    if !self.deliver_partial(outlet) {
+                    if !self.deliver_partial(generation, outlet) {
                         abandon(&mut self.walk, &self.core);
                         return Settled::Silent;
                     }
@@ -227,9 +233,9 @@ impl Turn {
     }
 
     /// Sends one reply of many; `false`: its client is gone.
-    fn deliver_partial(&mut self, outlet: &mut dyn Outlet) -> bool {
+    fn deliver_partial(&mut self, generation: usize, outlet: &mut dyn Outlet) -> bool {
         let client = self.walk.client;
-        let taken = self.finish() != Settled::Reply
+        let taken = self.finish(generation) != Settled::Reply
             || outlet.deliver(&client, self.walk.levels[0].reply.bytes(), true);
         self.walk.client_level().clear_reply();
         taken
@@ -247,23 +253,36 @@ impl Turn {
     }
 
     /// Part 5: fits level 0's reply to the client.
-    fn finish(&mut self) -> Settled {
+    fn finish(&mut self, generation: usize) -> Settled {
         let keepalive = self.keepalive();
-        let Walk { request, request_len, levels, client, over, .. } = &mut self.walk;
+        let Walk { request, request_len, levels, client, over, signature, .. } = &mut self.walk;
         if *over {
             self.core.tally.add(self.counters.over, 1);
         }
         let level = &mut levels[0];
-        let full = level.reply.len() + OPT_BYTES + OPT_EXTRA_BYTES_MAX > level.reply.capacity();
+        let tsig_bytes = signature.bytes();
+        let last = OPT_BYTES + OPT_EXTRA_BYTES_MAX + tsig_bytes;
+        let full = level.reply.len() + last > level.reply.capacity();
         if full && client.transport.is_stream() {
             self.core.large.grow(&mut level.reply);
         }
         let start = level.asked.options_at as usize;
         let end = start + level.asked.options_len as usize;
-        let options = request[..*request_len].get(start..end).unwrap_or_default();
+        let request = &request[..*request_len];
+        let options = request.get(start..end).unwrap_or_default();
         let stream = client.transport.is_stream();
-        let fit = Fit { stream, options, keepalive };
-        if finish(level, fit) { Settled::Reply } else { Settled::Silent }
+        let fit = Fit { stream, options, keepalive, tsig_bytes };
+        if !finish(level, fit) {
+            return Settled::Silent;
+        }
+        if tsig_bytes != 0 {
+            let listener = self.generations[generation].snapshot.listener(client.listener);
+            if let Some(listener) = listener {
+                let now = (self.unix_now)();
+                signature.sign(&mut level.reply, request, &listener.tsig_keys, now);
+            }
+        }
+        Settled::Reply
     }
 
     /// The idle time-out that clients on streams are told, in units of 100 ms (RFC 7828).
@@ -354,6 +373,7 @@ impl Turn {
     /// Ends a parked query without a reply.
     fn give_up(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
         if self.unpark(id, Fetched::Late, None).is_some() {
+            self.walk.held = None;
             abandon(&mut self.walk, &self.core);
             if !self.walk.detached {
                 outlet.pass(&self.walk.client);

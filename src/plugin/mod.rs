@@ -46,6 +46,7 @@ mod shed;
 pub mod site;
 mod template;
 mod timeouts;
+mod tsig;
 mod whoami;
 
 use std::fmt;

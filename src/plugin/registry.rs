@@ -279,7 +279,7 @@ registry! {
         any = any::Any;
         chaos = chaos::Chaos;
         loadbalance = loadbalance::Loadbalance;
-        tsig;
+        tsig = tsig::Tsig;
         rewrite;
         autopath;
         acl;
@@ -326,6 +326,7 @@ registry! {
         Hosts(super::hosts::Link) "hosts";
         Authority(super::authority::Authority) "file";
         Loadbalance(super::loadbalance::Link) "loadbalance";
+        Signed(super::tsig::Link) "tsig";
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";
         Forward(super::forward::Link) "forward";

@@ -22,7 +22,7 @@ use crate::data::tally::Tally;
 use crate::data::upstream::{Upstream, UpstreamSpec};
 use crate::publish::Turns;
 use crate::snapshot::{MetaRef, Server, Timeouts};
-use crate::wire::NameBuf;
+use crate::wire::{NameBuf, TsigKey};
 
 /// What a block must know before anything of it is compiled.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,8 @@ pub struct Facts {
     pub metadata: bool,
     /// `reload`: interval and jitter.
     pub reload: Option<(Duration, Duration)>,
+    /// `tsig`: keys, for all blocks of the same listeners.
+    pub tsig_keys: Vec<TsigKey>,
     /// `health`: how long to go on serving after a signal to stop.
     pub lameduck: Option<Duration>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything reads and writes messages where they are: offsets and views, no trees of owned
 //! records. Nothing here allocates but what makes `String`s or tables for configuration
-//! ([`Suffixes::new`], `Display`), nothing panics on any octets, nothing trusts a count or a length
+//! ([`Suffixes::new`], [`TsigKeys::new`], `Display`), nothing panics on any octets, nothing trusts a count or a length
 //! of a packet. Parsing a query and writing a reply cost one pass each.
 //!
 //! | file | what |
@@ -17,6 +17,7 @@
 //! | `compress` | the table of names in a reply |
 //! | `reverse` | the address that a reverse name stands for (RFC 1035 section 3.5) |
 //! | `present` | RDATA as text, off the query path |
+//! | `tsig` | signed messages (RFC 8945) |
 //! | `reply`, `edit` | [`Reply`]: writes a message, changes it, fits it (RFC 2181) |
 
 mod compress;
@@ -32,6 +33,7 @@ mod record;
 mod reply;
 mod reverse;
 mod suffix;
+mod tsig;
 
 pub use edit::Draft;
 pub use error::{Full, NameError, WireError};
@@ -48,3 +50,7 @@ pub use record::{Extent, Record, Records, Section, extent, records, set_ttl, val
 pub use reply::{Mark, Rdata, Reply, Soa};
 pub use reverse::reverse_address;
 pub use suffix::Suffixes;
+pub use tsig::{
+    Seal, TsigAlgorithm, TsigChecked, TsigFault, TsigKey, TsigKeys, TsigMac, TsigStatus, TsigView,
+    read_tsig, verify,
+};

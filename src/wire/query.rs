@@ -9,7 +9,8 @@
 //! the message are ignored, records that the counts promise may be missing at the end, and a
 //! message that is only a header or whose question ends after its name is let through (the gate
 //! answers SERVFAIL or REFUSED to such). Unlike CoreDNS, a question with a compression pointer,
-//! a second OPT and an OPT with an owner are FORMERR (RFC 6891 sections 6.1.1 and 6.1.2).
+//! a second OPT and an OPT with an owner are FORMERR (RFC 6891 sections 6.1.1 and 6.1.2), and so is
+//! a TSIG record that is malformed or not the last of all (RFC 8945 section 5.1).
 
 use super::error::WireError;
 use super::header::{Counts, Flags, HEADER_BYTES};
@@ -17,6 +18,7 @@ use super::name::{Name, walk_name};
 use super::number::{Rclass, Rtype, edns, opcode, rtype};
 use super::rdata::check_rdata;
 use super::record::{Cursor, Record, Section};
+use super::tsig::read_tsig;
 use crate::limits::MESSAGE_BYTES_MAX;
 
 /// A query, as offsets into its message.
@@ -206,7 +208,10 @@ fn read_records(message: &[u8], view: &mut QueryView) -> Result<(), WireError> {
     let mut cursor = Cursor::after_question(view.end as usize, view.counts);
     while let Some(record) = cursor.next(message)? {
         view.end = record.end() as u16;
-        view.tsig_at = None;
+        if view.tsig_at.is_some() {
+            // TSIG is the last record, and the only one (RFC 8945 section 5.1).
+            return Err(WireError::Rdata);
+        }
         let additional = record.section == Section::Additional;
         match record.rtype {
             rtype::OPT if additional => {
@@ -224,7 +229,11 @@ fn read_records(message: &[u8], view: &mut QueryView) -> Result<(), WireError> {
                 if record.rdata_len != 0 {
                     check_rdata(message, rtype, record.rdata_at, record.end())?;
                 }
-                if additional && rtype == rtype::TSIG {
+                if rtype == rtype::TSIG {
+                    if !additional {
+                        return Err(WireError::Rdata);
+                    }
+                    read_tsig(message, record.at)?;
                     view.tsig_at = Some(record.at as u16);
                 }
             }
@@ -379,14 +388,24 @@ mod tests {
 
     #[test]
     fn only_a_last_tsig_is_one() {
-        let tsig = b"\x01k\0\0\xfa\0\xff\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let tsig = b"\x01k\0\0\xfa\0\xff\0\0\0\0\0\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         let rdata_len = (tsig.len() - 13) as u8;
         let mut tsig = tsig.to_vec();
         tsig[12] = rdata_len;
         let last = message(0, [1, 0, 0, 2], &[NAME, b"\0\x01\0\x01", OPT, &tsig]);
         assert_eq!(parse_query(&last).map(|view| view.tsig_at), Ok(Some(42)));
         let first = message(0, [1, 0, 0, 2], &[NAME, b"\0\x01\0\x01", &tsig, OPT]);
-        assert_eq!(parse_query(&first).map(|view| view.tsig_at), Ok(None));
+        assert_eq!(parse_query(&first), Err(Refusal::FormErr));
+        let twice = message(0, [1, 0, 0, 2], &[NAME, b"\0\x01\0\x01", &tsig, &tsig]);
+        assert_eq!(parse_query(&twice), Err(Refusal::FormErr));
+        let answer = message(0, [1, 1, 0, 0], &[NAME, b"\0\x01\0\x01", &tsig]);
+        assert_eq!(parse_query(&answer), Err(Refusal::FormErr));
+        for (at, octet) in [(6, 1), (7, 1), (12, 0), (22, 1)] {
+            let mut bad = tsig.clone();
+            bad[at] = octet;
+            let bad = message(0, [1, 0, 0, 1], &[NAME, b"\0\x01\0\x01", &bad]);
+            assert_eq!(parse_query(&bad), Err(Refusal::FormErr), "{at}");
+        }
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl Reply {
 
     /// Whether a record of `section` may be written next.
     #[inline]
-    fn admit(&self, section: Section) -> Result<(), Full> {
+    pub(super) fn admit(&self, section: Section) -> Result<(), Full> {
         debug_assert!(section >= self.section, "sections are written in order");
         if section < self.section || self.len < HEADER_BYTES {
             return Err(Full);
@@ -281,7 +281,7 @@ impl Reply {
 
     /// Counts `records` more that were written in `section`.
     #[inline]
-    fn count(&mut self, section: Section, records: u16) -> Result<(), Full> {
+    pub(super) fn count(&mut self, section: Section, records: u16) -> Result<(), Full> {
         let at = 6 + 2 * section as usize;
         let count = self.header_word(at).checked_add(records).ok_or(Full)?;
         self.set_header_word(at, count);

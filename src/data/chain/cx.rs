@@ -3,6 +3,7 @@
 //! A [`Cx`] is borrowed for one step. Nothing borrowed and nothing counted survives it: what a
 //! plugin must remember it puts into its frame or into [`Cx::keep`].
 
+use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -16,15 +17,20 @@ use super::step::{Exchange, Fetch, Fetched};
 use super::walk::{Led, Walk};
 use crate::cells::{FlightKey, Flights, Permit};
 use crate::data::clock::Nanos;
+use crate::data::finish::OPT_BYTES;
 use crate::data::generation::Locals;
 use crate::data::large::Large;
 use crate::data::rng::Rng;
 use crate::data::tally::{CoreTally, Counter, Histogram};
 use crate::data::upstream::Upstream;
 use crate::data::upstream::table::Upstreams;
-use crate::limits::{DETACHED_MAX, EVENT_BYTES_MAX, LANE_BYTES, MESSAGE_BYTES_MAX};
+use crate::limits::{
+    DETACHED_MAX, EVENT_BYTES_MAX, LANE_BYTES, MESSAGE_BYTES_MAX, OPT_EXTRA_BYTES_MAX,
+};
 use crate::snapshot::{Block, Listener, MetaRef, Server, Snapshot};
-use crate::wire::{Name, NameBuf, OptView, Options, Question, Reply, Rtype, WireError, options};
+use crate::wire::{
+    Name, NameBuf, OptView, Options, Question, Reply, Rtype, TsigStatus, WireError, options,
+};
 
 /// How a query came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,6 +183,36 @@ pub struct Cx<'w> {
 }
 
 impl<'w> Cx<'w> {
+    /// What is known of the query's signature. A question that the walk itself asks has none.
+    pub fn signature(&self) -> TsigStatus {
+        match self.walk.depth {
+            0 => self.walk.signature.status(),
+            _ => TsigStatus::Unsigned,
+        }
+    }
+
+    /// Has the client's replies signed with the key of its query.
+    pub fn sign(&mut self) {
+        self.walk.signature.want();
+    }
+
+    /// Octets up to which a plugin may fill a reply on a stream: what `finish` adds has room then.
+    pub fn room(&self) -> usize {
+        let last = OPT_BYTES + OPT_EXTRA_BYTES_MAX + self.walk.signature.bytes();
+        self.reply().capacity() - last
+    }
+
+    /// Holds a value until the walk is over or another is held: the zone that a stream hands out,
+    /// which outlives what it was taken from. Nothing else that is counted survives a step.
+    pub fn hold(&mut self, value: Arc<dyn Any + Send + Sync>) {
+        self.walk.held = Some(value);
+    }
+
+    /// What [`Cx::hold`] holds.
+    pub fn held(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.walk.held.as_ref()
+    }
+
     /// Who asked.
     pub fn client(&self) -> &Client {
         &self.walk.client

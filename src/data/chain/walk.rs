@@ -5,6 +5,7 @@
 //! gives up, or waits. Every walk is bounded: frames, levels, questions, waits (law 3); past a
 //! bound it is SERVFAIL and a counter. Costs a jump table and a few stores a link.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::cx::{Client, Core, Cx, Detached, Span, Transport};
@@ -14,6 +15,7 @@ use crate::cells::{FlightKey, Permit};
 use crate::data::clock::Nanos;
 use crate::data::generation::Generation;
 use crate::data::route;
+use crate::data::signature::Signature;
 use crate::data::tally::Histogram;
 use crate::limits::{
     ASK_DEPTH_MAX, ASKS_MAX, FETCHES_MAX, FLIGHTS_LED_MAX, FRAMES_MAX, LANE_BYTES,
@@ -101,6 +103,10 @@ pub struct Walk {
     pub(in crate::data) cancel_at: Nanos,
     /// Where the time that the whole query took is observed, once its reply is sent.
     pub(in crate::data) timed: Option<Histogram>,
+    /// Of the query and of its replies (TSIG).
+    pub(in crate::data) signature: Signature,
+    /// What a stream hands out.
+    pub(in crate::data) held: Option<Arc<dyn Any + Send + Sync>>,
     /// Whether the walk has no client.
     pub(in crate::data) detached: bool,
     /// The link that was hinted of level 0's question in this turn, and what its `hint` gave.
@@ -154,6 +160,8 @@ impl Walk {
             fetches: 0,
             cancel_at: 0,
             timed: None,
+            signature: Signature::NONE,
+            held: None,
             detached: false,
             hinted: None,
             led: Led::NONE,
@@ -179,6 +187,8 @@ impl Walk {
         self.fetches = 0;
         self.cancel_at = 0;
         self.timed = None;
+        self.signature.forget();
+        self.held = None;
         self.detached = false;
         self.hinted = None;
         self.led.len = 0;

@@ -31,7 +31,7 @@ use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
 use crate::mail::{Mail, Mailbox};
 use crate::plugin::registry::Link;
 use crate::snapshot::{Block, Listener, Place, Server, Snapshot, Timeouts};
-use crate::wire::{NameBuf, Section, Suffixes, records, rtype};
+use crate::wire::{NameBuf, Section, Suffixes, TsigKeys, records, rtype};
 
 /// The listener of all queries.
 const LISTENER: u32 = 1;
@@ -71,6 +71,7 @@ impl Ground {
             any_class: false,
             timeouts: Timeouts::default(),
             shed: None,
+            tsig_keys: TsigKeys::default(),
             unserved: QueryCells::new(&self.tally, "dns://:53", "dropped", "", ""),
         };
         let blocks = blocks.into_iter().map(|(zone, chain)| Block {

@@ -20,11 +20,13 @@ use crate::data::clock::Nanos;
 use crate::data::counters::ShedCounters;
 use crate::data::finish::{OPT_BYTES, refuse, write_failure};
 use crate::data::route;
+use crate::data::signature::Signature;
 use crate::data::tally::query::Seen;
 use crate::data::transport::Lane;
 use crate::limits::{SHED_PARKED_MAX, UDP_BYTES_MIN};
 use crate::wire::{
-    HEADER_BYTES, Name, NameBuf, QueryView, Question, parse_query, question_end, rclass, rcode,
+    HEADER_BYTES, Name, NameBuf, QueryView, Question, Refusal, TsigKeys, parse_query, question_end,
+    rclass, rcode,
 };
 
 /// A query of the batch between its phases.
@@ -152,20 +154,32 @@ impl Turn {
         lane.timed = None;
         let view = match parse_query(message) {
             Ok(view) => view,
-            Err(refusal) => {
-                self.core.tally.add(self.counters.refused, 1);
-                if message.len() >= HEADER_BYTES {
-                    let end = question_end(message);
-                    lane.output_len = refuse(refusal, message, end, &mut lane.output);
-                }
-                return;
-            }
+            Err(refusal) => return self.refuse(lane, refusal),
         };
         if let Some(question) = view.question {
             prepared.lower.set(question.name(message));
             prepared.lower.make_lower();
         }
         prepared.view = Some(view);
+    }
+
+    /// Answers what the gate refuses.
+    fn refuse(&self, lane: &mut Lane, refusal: Refusal) {
+        self.core.tally.add(self.counters.refused, 1);
+        let message = &lane.input[..lane.input_len];
+        if message.len() >= HEADER_BYTES {
+            let end = question_end(message);
+            lane.output_len = refuse(refusal, message, end, &mut lane.output);
+        }
+    }
+
+    /// The gate's last part, for queries with a TSIG record: judges it over the octets as they were
+    /// received, by the keys of the listener.
+    fn check_signature(&self, lane: &Lane, at: u16) -> Result<Signature, Refusal> {
+        let none = TsigKeys::default();
+        let listener = self.current().snapshot.listener(lane.client.listener);
+        let keys = listener.map_or(&none, |listener| &listener.tsig_keys);
+        Signature::check(&lane.input[..lane.input_len], at, keys, (self.unix_now)())
     }
 
     /// Part 3: finds the block, and has its leaf touch what the answer would read first.
@@ -212,7 +226,15 @@ impl Turn {
             outlet.pass(&lane.client);
             return;
         }
+        let signature = match view.tsig_at.map(|at| self.check_signature(lane, at)) {
+            None => None,
+            Some(Ok(signature)) => Some(signature),
+            Some(Err(refusal)) => return self.refuse(lane, refusal),
+        };
         self.walk.open(lane.client, self.core.now);
+        if let Some(signature) = signature {
+            self.walk.signature = signature;
+        }
         self.progress.lent = true;
         self.exchange_buffers(lane);
         self.walk.request_len = lane.input_len;
@@ -223,7 +245,7 @@ impl Turn {
             false => Outcome::Done,
         };
         let settled = match outcome {
-            Outcome::Done => self.finish(),
+            Outcome::Done => self.finish(generation),
             other => self.settle(other, generation, outlet),
         };
         match settled {
