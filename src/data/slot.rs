@@ -73,7 +73,7 @@ pub struct Slot {
     timed: Option<Histogram>,
     /// Boxed: few queries are signed.
     signature: Option<Box<Signature>>,
-    held: Option<Arc<dyn Any + Send + Sync>>,
+    carried: Option<Arc<dyn Any + Send + Sync>>,
     led: Led,
     permit: Option<Permit>,
     depth: u8,
@@ -167,7 +167,7 @@ impl Slots {
         }
         let use_count = self.use_counts[index as usize];
         let permit = walk.permit.take();
-        let held = walk.held.take();
+        let carried = walk.carried.take();
         let mut levels = (0..walk.used).map(|level| park_level(walk, level));
         let first = levels.next();
         let mut frames = [None; FRAMES_INLINE];
@@ -185,7 +185,7 @@ impl Slots {
             arrived: walk.arrived,
             cancel_at: walk.cancel_at,
             timed: walk.timed,
-            held,
+            carried,
             signature: is_signed.then(|| Box::new(walk.signature)),
             led: walk.led,
             permit,
@@ -243,7 +243,7 @@ impl Slots {
         walk.fetches = slot.fetches;
         walk.cancel_at = slot.cancel_at;
         walk.timed = slot.timed;
-        walk.held = slot.held;
+        walk.carried = slot.carried;
         walk.signature = slot.signature.map_or(Signature::NONE, |signature| *signature);
         walk.led = slot.led;
         walk.permit = slot.permit;

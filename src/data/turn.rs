@@ -203,7 +203,7 @@ impl Turn {
         loop {
             match outcome {
                 Outcome::Done => {
-                    self.walk.held = None;
+                    self.walk.carried = None;
                     return self.finish(generation);
                 }
                 Outcome::Partial => {
@@ -373,7 +373,7 @@ impl Turn {
     /// Ends a parked query without a reply.
     fn give_up(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
         if self.unpark(id, Fetched::Late, None).is_some() {
-            self.walk.held = None;
+            self.walk.carried = None;
             abandon(&mut self.walk, &self.core);
             if !self.walk.detached {
                 outlet.pass(&self.walk.client);

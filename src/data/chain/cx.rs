@@ -202,15 +202,15 @@ impl<'w> Cx<'w> {
         self.reply().capacity() - last
     }
 
-    /// Holds a value until the walk is over or another is held: the zone that a stream hands out,
+    /// Carries a value along until the walk is over or another is carried: the zone that a stream hands out,
     /// which outlives what it was taken from. Nothing else that is counted survives a step.
-    pub fn hold(&mut self, value: Arc<dyn Any + Send + Sync>) {
-        self.walk.held = Some(value);
+    pub fn carry(&mut self, value: Arc<dyn Any + Send + Sync>) {
+        self.walk.carried = Some(value);
     }
 
-    /// What [`Cx::hold`] holds.
-    pub fn held(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
-        self.walk.held.as_ref()
+    /// What [`Cx::carry`] carries.
+    pub fn carried(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.walk.carried.as_ref()
     }
 
     /// Who asked.

@@ -106,7 +106,7 @@ pub struct Walk {
     /// Of the query and of its replies (TSIG).
     pub(in crate::data) signature: Signature,
     /// What a stream hands out.
-    pub(in crate::data) held: Option<Arc<dyn Any + Send + Sync>>,
+    pub(in crate::data) carried: Option<Arc<dyn Any + Send + Sync>>,
     /// Whether the walk has no client.
     pub(in crate::data) detached: bool,
     /// The link that was hinted of level 0's question in this turn, and what its `hint` gave.
@@ -161,7 +161,7 @@ impl Walk {
             cancel_at: 0,
             timed: None,
             signature: Signature::NONE,
-            held: None,
+            carried: None,
             detached: false,
             hinted: None,
             led: Led::NONE,
@@ -188,7 +188,7 @@ impl Walk {
         self.cancel_at = 0;
         self.timed = None;
         self.signature.forget();
-        self.held = None;
+        self.carried = None;
         self.detached = false;
         self.hinted = None;
         self.led.len = 0;
