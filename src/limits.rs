@@ -351,6 +351,11 @@ pub const KUBE_LOG_SECONDS_MIN: u64 = 30;
 pub const KUBE_WAIT_MILLIS: u64 = 500;
 /// Seconds between two writings of the cluster's last known state.
 pub const KUBE_STATE_SECONDS_MIN: u64 = 30;
+/// The state is written again after so many times as long as writing it took, at least.
+pub const KUBE_STATE_PAUSE_FACTOR: u32 = 20;
+/// Milliseconds that the start waits for the API server where a state of an earlier run is there to
+/// be served: a server that is well has answered by then.
+pub const KUBE_WARM_MILLIS_MAX: u64 = 1_000;
 /// Percent of a core that control's bulk work takes while queries are served: lists, checks.
 pub const CONTROL_SHARE_PERCENT_MAX: u32 = 50;
 

@@ -44,6 +44,14 @@ impl Readiness {
         }
         waiting
     }
+
+    /// What those that are not ready wait for, as far as they know it: for the log.
+    pub fn why_not(&self) -> String {
+        let plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = plugins.values().filter(|(_, seen)| !seen);
+        let why = waiting.map(|(ready, _)| ready.why_not()).filter(|why| !why.is_empty());
+        why.collect::<Vec<_>>().join("; ")
+    }
 }
 
 #[cfg(test)]

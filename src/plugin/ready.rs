@@ -99,7 +99,9 @@ impl Route for Answers {
         if waiting.is_empty() {
             return Response::text(200, "OK");
         }
-        tracing::info!(target: "plugin/ready", "Plugins not ready: {waiting:?}");
+        let why = self.readiness.why_not();
+        let why = if why.is_empty() { why } else { format!(" ({why})") };
+        tracing::info!(target: "plugin/ready", "Plugins not ready: {waiting:?}{why}");
         Response::text(503, waiting)
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! [`config`] says where the server is and who we are; `api` sends a request; `request` says what is
 //! asked, `decode` takes bodies apart as they arrive; `watch` is one kind's list and watch, `check`
-//! repairs what it lost; `trouble` tells failures apart; `metrics` counts.
+//! repairs what it lost; `state` keeps what was known over a restart; `trouble` tells failures apart;
+//! `metrics` counts.
 //!
 //! Guarantees: no object exists whole but the one that is being read; no failure ends anything, it
 //! is told once a while and tried again, with jitter; what was served is served on.
@@ -17,27 +18,36 @@ pub mod config;
 mod decode;
 mod metrics;
 mod request;
+mod state;
 mod trouble;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep};
 
 pub use api::Limits;
 pub use config::{Connect, Tls};
 pub use request::Selectors;
+pub use state::State;
 
 use crate::cluster::feed::Feed;
 use crate::cluster::object::Kind;
-use crate::limits::{KUBE_CHECK_SECONDS, KUBE_SILENCE_SECONDS_MAX, KUBE_WAIT_MILLIS};
+use crate::data::tally::Tally;
+use crate::limits::{
+    KUBE_CHECK_SECONDS, KUBE_SILENCE_SECONDS_MAX, KUBE_WAIT_MILLIS, KUBE_WARM_MILLIS_MAX,
+};
+use crate::plugin::site::{Task, blocking};
 use crate::plugin::{Ready, SetupError, Site};
 use api::Api;
 use metrics::{Counts, Requests};
+use state::Counting;
 use trouble::{Journal, Trouble};
 use watch::Watch;
 
@@ -56,6 +66,8 @@ pub struct Settings {
     pub startup_timeout: Duration,
     /// How patient watches are.
     pub times: Times,
+    /// The directory in which the last known state is kept, if it is to be.
+    pub state: Option<PathBuf>,
 }
 
 /// How patient watches are.
@@ -146,43 +158,84 @@ pub fn start(
     feed: Arc<dyn Feed>,
 ) -> Result<Arc<Sync>, SetupError> {
     settings.connect.config().map_err(|error| site.err(error))?;
-    let (sync, watches) = watches(&settings, feed, site.tally);
-    for watch in watches {
-        site.spawn_early(watch.run());
+    if let Some(folder) = &settings.state {
+        let made = std::fs::create_dir_all(folder);
+        made.map_err(|error| site.err(format!("{}: {error}", folder.display())))?;
+    }
+    let at_most = settings.startup_timeout;
+    let Watching { sync, recalled, state, run } = watch(settings, feed, site.tally);
+    site.spawn_early(run);
+    if let Some(state) = state {
+        site.at_stop(move || {
+            state.save();
+            Ok(())
+        });
     }
     site.ready("kubernetes", Arc::clone(&sync) as Arc<dyn Ready>);
-    site.before_serving(wait(Arc::clone(&sync), settings.startup_timeout));
+    site.before_serving(wait(Arc::clone(&sync), recalled, at_most));
     Ok(sync)
 }
 
-/// The watches, one a kind, and where they tell that they are in sync.
-pub fn watches(
-    settings: &Settings,
-    feed: Arc<dyn Feed>,
-    tally: &Arc<crate::data::tally::Tally>,
-) -> (Arc<Sync>, Vec<Watch>) {
+/// A cluster that is watched as long as `run` is polled.
+pub struct Watching {
+    /// Which kinds are in sync.
+    pub sync: Arc<Sync>,
+    /// Told once the state of an earlier run is served.
+    pub recalled: Arc<Notify>,
+    /// What is to be saved before the process ends.
+    pub state: Option<Arc<State>>,
+    /// The watches.
+    pub run: Task,
+}
+
+/// Lists and watches, from the state of an earlier run where there is one.
+pub fn watch(settings: Settings, feed: Arc<dyn Feed>, tally: &Arc<Tally>) -> Watching {
     let sync = Arc::new(Sync::new(&settings.kinds));
+    let changes = Arc::default();
+    let state = settings
+        .state
+        .as_ref()
+        .map(|folder| Arc::new(State::new(folder, &settings, &feed, &sync, &changes)));
+    let feed = Arc::new(Counting { feed, changes });
     let requests = Requests::new(tally);
-    let api = Arc::new(Api::new(settings.connect.clone(), settings.limits, requests));
-    let selectors = Arc::new(settings.selectors.clone());
+    let api = Arc::new(Api::new(settings.connect, settings.limits, requests));
+    let selectors = Arc::new(settings.selectors);
     let journal = Arc::new(Journal::default());
     let watch = |kind: &Kind| Watch {
         kind: *kind,
         api: Arc::clone(&api),
         selectors: Arc::clone(&selectors),
-        feed: Arc::clone(&feed),
+        feed: Arc::clone(&feed) as Arc<dyn Feed>,
         sync: Arc::clone(&sync),
         journal: Arc::clone(&journal),
         counts: Counts::new(tally, kind.as_str()),
         times: settings.times,
         place: Mutex::default(),
     };
-    let watches = settings.kinds.iter().map(watch).collect();
-    (sync, watches)
+    let watches: Vec<Watch> = settings.kinds.iter().map(watch).collect();
+    let recalled = Arc::new(Notify::new());
+    let (kinds, told, kept) = (settings.kinds, Arc::clone(&recalled), state.clone());
+    let run = async move {
+        // Dropped with this task, and its tasks with it.
+        let mut running = JoinSet::new();
+        if let Some(state) = kept {
+            let reading = Arc::clone(&state);
+            if blocking(move || reading.recall(&kinds)).await.unwrap_or(false) {
+                told.notify_one();
+            }
+            running.spawn(state.keep());
+        }
+        for watch in watches {
+            running.spawn(watch.run());
+        }
+        while running.join_next().await.is_some() {}
+    };
+    Watching { sync, recalled, state, run: Box::pin(run) }
 }
 
-/// Waits for the first sync, for as long as the operator allows, and says so in CoreDNS's words.
-async fn wait(sync: Arc<Sync>, at_most: Duration) {
+/// Waits for the first sync, for as long as the operator allows, and says so in CoreDNS's words; not
+/// for long where there is something to serve.
+async fn wait(sync: Arc<Sync>, recalled: Arc<Notify>, at_most: Duration) {
     let every = Duration::from_millis(KUBE_WAIT_MILLIS);
     let mut ticks = interval_at(Instant::now() + every, every);
     let late = sleep(at_most);
@@ -190,6 +243,11 @@ async fn wait(sync: Arc<Sync>, at_most: Duration) {
     loop {
         tokio::select! {
             () = sync.all() => return,
+            () = recalled.notified() => {
+                let warm = Instant::now() + Duration::from_millis(KUBE_WARM_MILLIS_MAX);
+                let earlier = warm.min(late.deadline());
+                late.as_mut().reset(earlier);
+            }
             () = &mut late => {
                 let words = "starting server with unsynced Kubernetes API";
                 return tracing::warn!(target: "plugin/kubernetes", "{words}");
