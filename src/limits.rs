@@ -254,6 +254,53 @@ pub const STREAM_FRESH_NANOS: u64 = 500_000_000;
 /// Pause after a failed accept(2): descriptors come back when connections end, and nothing tells.
 pub const STREAM_ACCEPT_PAUSE_NANOS: u64 = 100_000_000;
 
+/// Random octets that a worker takes from the kernel at a time, for some hundred queries to upstreams.
+pub const SECRET_BYTES: usize = 2048;
+
+/// UDP sockets that a worker keeps to an upstream, each with a source port of its own (RFC 5452
+/// section 9.2).
+pub const UPSTREAM_SOCKETS_WANTED: usize = 16;
+/// UDP sockets to an upstream with those that only wait for the last replies.
+pub const UPSTREAM_SOCKETS_MAX: usize = 64;
+/// Queries by one UDP socket, after which another source port takes its place.
+pub const UPSTREAM_SOCKET_QUERIES_MAX: u32 = 16_384;
+/// Age at which a UDP socket's place is taken by another source port.
+pub const UPSTREAM_SOCKET_NANOS_MAX: u64 = 60 * 1_000_000_000;
+/// Queries in flight by one UDP socket: free ids are found at the first or second try.
+pub const UPSTREAM_SOCKET_IN_FLIGHT_MAX: usize = 16_384;
+/// Queries of one worker in flight to one upstream: a silent one at 60,000 misses a second for 2 s.
+pub const UPSTREAM_IN_FLIGHT_MAX: u32 = 131_072;
+/// Octets of queries that are composed before they are sent: a batch of usual ones and a long one.
+pub const UPSTREAM_BATCH_BYTES: usize = 16 * 1024;
+/// Connections of one worker to one upstream.
+pub const UPSTREAM_CONNECTIONS_MAX: usize = 32;
+/// Queries in flight by one connection from which on another is opened: few enough that a server
+/// which answers in order delays nobody much.
+pub const UPSTREAM_PIPELINE_WANTED: usize = 8;
+/// Likewise by one HTTP/2 connection: the least number of streams that RFC 9113 wants a server to
+/// grant (section 6.5.2).
+pub const UPSTREAM_STREAMS_WANTED: usize = 100;
+/// Queries in flight by one connection.
+pub const UPSTREAM_PIPELINE_MAX: usize = 512;
+/// Sockets and connections of one worker to all upstreams: descriptors are the process's.
+pub const UPSTREAM_CHANNELS_MAX: usize = 4096;
+/// Octets of queries that an upstream may leave untaken on one connection.
+pub const UPSTREAM_OUT_BYTES_MAX: usize = 256 * 1024;
+/// What a connection may take until it is made, TLS included.
+pub const UPSTREAM_CONNECT_NANOS_MAX: u64 = 5 * 1_000_000_000;
+/// Messages from upstreams' streams that wait for the turn; who has more to hand over stands still.
+pub const UPSTREAM_INBOX_MESSAGES_MAX: usize = 1024;
+/// Messages from upstreams' streams that one turn takes.
+pub const TURN_UPSTREAM_MESSAGES_MAX: usize = 256;
+/// Between two looks for sockets that have been idle for too long.
+pub const UPSTREAM_SWEEP_NANOS: u64 = 1_000_000_000;
+/// Replies in a row that lost the case of the question, after which the upstream is asked plainly.
+pub const UPSTREAM_CASE_LOST_MAX: u8 = 3;
+/// For how long: an upstream may be replaced by one that keeps the case.
+pub const UPSTREAM_PLAIN_NANOS: u64 = 3600 * 1_000_000_000;
+/// Rounds in which a turn tells queries that their upstream cannot be reached: each may ask the next.
+pub const TURN_UPSTREAM_ROUNDS_MAX: usize = 16;
+
 /// Files that include each other, one in the other (`$INCLUDE`): as deep as CoreDNS goes.
 pub const ZONE_INCLUDE_DEPTH_MAX: usize = 7;
 /// Steps of one `$GENERATE`, less one: as many as CoreDNS takes.

@@ -17,6 +17,7 @@ use super::clock::Nanos;
 use super::large::Large;
 use super::signature::Signature;
 use super::tally::Histogram;
+use super::upstream::table::FlightId;
 use crate::cells::Permit;
 use crate::limits::{
     PARKED_BLOCK_BYTES, PARKED_BYTES_MAX, PARKED_SLOT_BYTES_MAX, PARKED_SLOTS_MAX,
@@ -53,12 +54,15 @@ pub enum Kind {
     Cancel,
     /// Something that may come before its deadline.
     Reply,
+    /// An upstream's reply, or the time to ask a second upstream too.
+    Hedge,
     /// Its client's taking one reply of many.
     Client,
 }
 
-/// A query that waits.
+/// A query that waits; its memory is used again for the next one.
 pub struct Slot {
+    live: bool,
     /// Counts up when the slot is taken: old wake-ups do not match.
     use_count: u32,
     /// Index of the generation in the worker's table.
@@ -76,6 +80,8 @@ pub struct Slot {
     carried: Option<Arc<dyn Any + Send + Sync>>,
     led: Led,
     permit: Option<Permit>,
+    /// What it has in flight to upstreams.
+    flights: [Option<FlightId>; 2],
     depth: u8,
     asks: u16,
     fetches: u16,
@@ -92,7 +98,8 @@ const _: () = assert!(size_of::<Slot>() <= PARKED_SLOT_BYTES_MAX);
 
 /// The waiting queries of one worker.
 pub struct Slots {
-    slots: Vec<Option<Box<Slot>>>,
+    #[allow(clippy::vec_box, reason = "grows without moving megabytes of what is parked")]
+    slots: Vec<Box<Slot>>,
     free: Vec<u32>,
     use_counts: Vec<u32>,
     #[allow(clippy::vec_box, reason = "grows without moving megabytes of what is parked")]
@@ -154,56 +161,28 @@ impl Slots {
         self.scratch.clear();
         write_bytes(walk, &mut self.scratch);
         let need = self.scratch.len().saturating_sub(BYTES_INLINE).div_ceil(PARKED_BLOCK_BYTES);
-        let blocks = self.take_blocks(need)?;
-        let Some(index) = self.take_index() else {
-            self.free_blocks.extend(blocks);
+        if !self.have_blocks(need) {
             return None;
-        };
+        }
+        let index = self.take_index()?;
+        let use_count = self.use_counts[index as usize];
+        let slot = &mut *self.slots[index as usize];
+        slot.blocks.extend(self.free_blocks.drain(self.free_blocks.len() - need..));
         let (head, tail) = self.scratch.split_at(self.scratch.len().min(BYTES_INLINE));
-        let mut inline = [0; BYTES_INLINE];
-        inline[..head.len()].copy_from_slice(head);
-        for (block, bytes) in blocks.iter().zip(tail.chunks(PARKED_BLOCK_BYTES)) {
+        slot.inline[..head.len()].copy_from_slice(head);
+        for (block, bytes) in slot.blocks.iter().zip(tail.chunks(PARKED_BLOCK_BYTES)) {
             self.blocks[*block as usize][..bytes.len()].copy_from_slice(bytes);
         }
-        let use_count = self.use_counts[index as usize];
-        let permit = walk.permit.take();
-        let carried = walk.carried.take();
-        let mut levels = (0..walk.used).map(|level| park_level(walk, level));
-        let first = levels.next();
-        let mut frames = [None; FRAMES_INLINE];
-        for (place, frame) in frames.iter_mut().zip(&walk.frames) {
-            *place = Some(*frame);
-        }
-        let is_signed = walk.signature.status() != TsigStatus::Unsigned;
-        let slot = Slot {
-            use_count,
-            generation,
-            deadline,
-            kind,
-            detached: walk.detached,
-            client: walk.client,
-            arrived: walk.arrived,
-            cancel_at: walk.cancel_at,
-            timed: walk.timed,
-            carried,
-            signature: is_signed.then(|| Box::new(walk.signature)),
-            led: walk.led,
-            permit,
-            depth: walk.depth as u8,
-            asks: walk.asks,
-            fetches: walk.fetches,
-            first,
-            deeper: levels.collect(),
-            frames,
-            frames_more: walk.frames.get(FRAMES_INLINE..).unwrap_or_default().to_vec(),
-            bytes_len: self.scratch.len() as u32,
-            inline,
-            blocks,
-        };
+        slot.bytes_len = self.scratch.len() as u32;
+        slot.live = true;
+        slot.use_count = use_count;
+        slot.generation = generation;
+        slot.deadline = deadline;
+        slot.kind = kind;
+        slot.save(walk);
         if kind == Kind::Client {
             self.streaming.insert((slot.client.connection, index));
         }
-        self.slots[index as usize] = Some(Box::new(slot));
         self.parked += 1;
         Some(SlotId { slot: index, use_count })
     }
@@ -220,7 +199,8 @@ impl Slots {
         if !self.is_live(id) {
             return None;
         }
-        let slot = self.slots[id.slot as usize].take()?;
+        let slot = &mut *self.slots[id.slot as usize];
+        slot.live = false;
         self.parked -= 1;
         self.use_counts[id.slot as usize] += 1;
         self.free.push(id.slot);
@@ -236,47 +216,48 @@ impl Slots {
             self.scratch.extend_from_slice(&self.blocks[*block as usize][..take]);
             left -= take;
         }
-        self.free_blocks.extend(&slot.blocks);
-        walk.open(slot.client, slot.arrived);
-        walk.depth = slot.depth as usize;
-        walk.asks = slot.asks;
-        walk.fetches = slot.fetches;
-        walk.cancel_at = slot.cancel_at;
-        walk.timed = slot.timed;
-        walk.carried = slot.carried;
-        walk.signature = slot.signature.map_or(Signature::NONE, |signature| *signature);
-        walk.led = slot.led;
-        walk.permit = slot.permit;
-        walk.detached = slot.detached;
+        self.free_blocks.append(&mut slot.blocks);
+        slot.load(walk);
         walk.fetched = fetched;
         walk.landed = landed;
-        walk.frames.extend(slot.frames.iter().flatten());
-        walk.frames.extend(&slot.frames_more);
-        let levels = slot.first.into_iter().chain(slot.deeper);
         walk.used = 0;
         let mut rest = read_bytes(walk, &self.scratch);
-        for level in levels {
+        for level in slot.first.take().into_iter().chain(slot.deeper.drain(..)) {
             rest = unpark_level(walk, level, rest, large);
         }
         Some(slot.generation)
     }
 
+    fn find(&self, id: SlotId) -> Option<&Slot> {
+        let slot = self.slots.get(id.slot as usize)?;
+        (slot.live && slot.use_count == id.use_count).then_some(slot)
+    }
+
     /// Whether the slot still holds the query that this id was given for.
     pub fn is_live(&self, id: SlotId) -> bool {
-        let slot = self.slots.get(id.slot as usize).and_then(Option::as_ref);
-        slot.is_some_and(|slot| slot.use_count == id.use_count)
+        self.find(id).is_some()
     }
 
     /// The deadline of a parked query.
     pub fn deadline(&self, id: SlotId) -> Option<Nanos> {
-        let slot = self.slots.get(id.slot as usize)?.as_ref()?;
-        (slot.use_count == id.use_count).then_some(slot.deadline)
+        Some(self.find(id)?.deadline)
     }
 
     /// What a parked query waits for.
     pub fn kind(&self, id: SlotId) -> Option<Kind> {
-        let slot = self.slots.get(id.slot as usize)?.as_ref()?;
-        (slot.use_count == id.use_count).then_some(slot.kind)
+        Some(self.find(id)?.kind)
+    }
+
+    /// What a parked query has in flight to upstreams.
+    pub fn flights(&self, id: SlotId) -> [Option<FlightId>; 2] {
+        self.find(id).map_or([None; 2], |slot| slot.flights)
+    }
+
+    /// Changes what a parked query has in flight.
+    pub fn set_flights(&mut self, id: SlotId, flights: [Option<FlightId>; 2]) {
+        if self.is_live(id) {
+            self.slots[id.slot as usize].flights = flights;
+        }
     }
 
     /// A query that waits for this connection to take a reply.
@@ -288,12 +269,9 @@ impl Slots {
 
     /// Every parked query, for shutdown.
     pub fn ids(&self) -> Vec<SlotId> {
-        let slots = self.slots.iter().enumerate();
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.live);
         slots
-            .filter_map(|(index, slot)| {
-                let use_count = slot.as_ref()?.use_count;
-                Some(SlotId { slot: index as u32, use_count })
-            })
+            .map(|(index, slot)| SlotId { slot: index as u32, use_count: slot.use_count })
             .collect()
     }
 
@@ -304,24 +282,98 @@ impl Slots {
         if self.slots.len() >= PARKED_SLOTS_MAX {
             return None;
         }
-        self.slots.push(None);
+        self.slots.push(Box::new(Slot::new()));
         self.use_counts.push(0);
         Some(self.slots.len() as u32 - 1)
     }
 
-    fn take_blocks(&mut self, count: usize) -> Option<Vec<u32>> {
-        if count == 0 {
-            return Some(Vec::new());
-        }
+    /// Makes blocks until so many are free; `false`: there is no room for them.
+    fn have_blocks(&mut self, count: usize) -> bool {
         let made = PARKED_BYTES_MAX / PARKED_BLOCK_BYTES - self.blocks.len();
         if self.free_blocks.len() + made < count {
-            return None;
+            return false;
         }
         while self.free_blocks.len() < count {
             self.blocks.push(Box::new([0; PARKED_BLOCK_BYTES]));
             self.free_blocks.push(self.blocks.len() as u32 - 1);
         }
-        Some(self.free_blocks.split_off(self.free_blocks.len() - count))
+        true
+    }
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            live: false,
+            use_count: 0,
+            generation: 0,
+            deadline: 0,
+            kind: Kind::Sleep,
+            detached: false,
+            client: Client::NOBODY,
+            arrived: 0,
+            cancel_at: 0,
+            timed: None,
+            signature: None,
+            carried: None,
+            led: Led::NONE,
+            permit: None,
+            flights: [None; 2],
+            depth: 0,
+            asks: 0,
+            fetches: 0,
+            first: None,
+            deeper: Vec::new(),
+            frames: [None; FRAMES_INLINE],
+            frames_more: Vec::new(),
+            bytes_len: 0,
+            inline: [0; BYTES_INLINE],
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Copies what of a walk has a fixed size; what counts moves here.
+    fn save(&mut self, walk: &mut Walk) {
+        self.detached = walk.detached;
+        self.client = walk.client;
+        self.arrived = walk.arrived;
+        self.cancel_at = walk.cancel_at;
+        self.timed = walk.timed;
+        let is_signed = walk.signature.status() != TsigStatus::Unsigned;
+        self.signature = is_signed.then(|| Box::new(walk.signature));
+        self.carried = walk.carried.take();
+        self.permit = walk.permit.take();
+        self.led = walk.led;
+        self.flights = [None; 2];
+        self.depth = walk.depth as u8;
+        self.asks = walk.asks;
+        self.fetches = walk.fetches;
+        let mut levels = (0..walk.used).map(|level| park_level(walk, level));
+        self.first = levels.next();
+        self.deeper.extend(levels);
+        self.frames = [None; FRAMES_INLINE];
+        for (place, frame) in self.frames.iter_mut().zip(&walk.frames) {
+            *place = Some(*frame);
+        }
+        self.frames_more.clear();
+        self.frames_more.extend_from_slice(walk.frames.get(FRAMES_INLINE..).unwrap_or_default());
+    }
+
+    /// Gives it back to a walk.
+    fn load(&mut self, walk: &mut Walk) {
+        walk.open(self.client, self.arrived);
+        walk.depth = self.depth as usize;
+        walk.asks = self.asks;
+        walk.fetches = self.fetches;
+        walk.cancel_at = self.cancel_at;
+        walk.timed = self.timed;
+        walk.signature = self.signature.take().map_or(Signature::NONE, |signature| *signature);
+        walk.carried = self.carried.take();
+        walk.permit = self.permit.take();
+        walk.led = self.led;
+        walk.detached = self.detached;
+        walk.frames.extend(self.frames.iter().flatten());
+        walk.frames.extend(&self.frames_more);
     }
 }
 

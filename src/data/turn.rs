@@ -5,6 +5,7 @@
 //! Nothing here does I/O or reads a clock: a simulation turns it by hand.
 
 mod batch;
+mod exchange;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,6 +21,7 @@ use super::counters::Counters;
 use super::finish::{Fit, OPT_BYTES, finish};
 use super::generation::Generation;
 use super::slot::{Kind, SlotId, Slots};
+use super::upstream::network::Network;
 use crate::cells::Waiter;
 use crate::limits::{
     BATCH_DATAGRAMS, DETACHED_MAX, OPT_EXTRA_BYTES_MAX, TIMERS_STALE_MAX, WALK_NANOS_MAX,
@@ -34,6 +36,10 @@ pub trait Outlet {
     fn deliver(&mut self, client: &Client, message: &[u8], more: bool) -> bool;
     /// A query gets no reply.
     fn pass(&mut self, client: &Client);
+    /// What carries queries to upstreams, if there is such a thing.
+    fn network(&mut self) -> Option<&mut dyn Network> {
+        None
+    }
 }
 
 /// A worker's state of queries.
@@ -211,14 +217,16 @@ impl Turn {
                         abandon(&mut self.walk, &self.core);
                         return Settled::Silent;
                     }
-                    if self.park(generation, None).is_some() {
+                    // Progress of the stream, not the query's age, is what bounds it.
+                    let due = self.core.now + WALK_NANOS_MAX;
+                    if self.park(generation, due, Kind::Client).is_some() {
                         return Settled::Parked;
                     }
                     // The client must not wait for the rest (RFC 5936 section 2.2: an error is a
                     // message, and the last one).
                     outcome = self.refuse_to_wait();
                 }
-                Outcome::Wait(fetch) => match self.wait(fetch, generation) {
+                Outcome::Wait(fetch) => match self.wait(fetch, generation, outlet) {
                     Waiting::Parked => return Settled::Parked,
                     Waiting::NoRoom => outcome = self.refuse_to_wait(),
                     Waiting::Over(fetched) => {
@@ -296,19 +304,20 @@ impl Turn {
         u16::try_from(idle / (100 * MILLISECOND)).unwrap_or(u16::MAX)
     }
 
-    fn wait(&mut self, fetch: Fetch, generation: usize) -> Waiting {
+    fn wait(&mut self, fetch: Fetch, generation: usize, outlet: &mut dyn Outlet) -> Waiting {
         let latest = self.walk.arrived + WALK_NANOS_MAX;
         let due = match fetch {
             Fetch::Sleep(nanos) => self.core.now + nanos,
             Fetch::Join(_, deadline) => deadline,
-            Fetch::Exchange(exchange) => exchange.deadline,
+            Fetch::Exchange(exchange) => return self.wait_exchange(exchange, generation, outlet),
         };
         let due = due.min(latest);
         if due <= self.core.now {
-            let late = !matches!(fetch, Fetch::Sleep(_));
+            let late = matches!(fetch, Fetch::Join(..));
             return Waiting::Over(if late { Fetched::Late } else { Fetched::Slept });
         }
-        let Some(id) = self.park(generation, Some((due, fetch))) else { return Waiting::NoRoom };
+        let kind = if let Fetch::Join(..) = fetch { Kind::Reply } else { Kind::Sleep };
+        let Some(id) = self.park(generation, due, kind) else { return Waiting::NoRoom };
         if let Fetch::Join(key, _) = fetch {
             let waiter = Waiter { worker: self.core.index, slot: id.slot, use_count: id.use_count };
             if !self.core.flights.join(key, waiter) {
@@ -319,15 +328,11 @@ impl Turn {
         Waiting::Parked
     }
 
-    fn park(&mut self, generation: usize, wait: Option<(Nanos, Fetch)>) -> Option<SlotId> {
+    fn park(&mut self, generation: usize, mut due: Nanos, mut kind: Kind) -> Option<SlotId> {
         let cancel_at = self.walk.cancel_at;
-        let (due, kind) = match wait {
-            Some((due, _)) if cancel_at != 0 && cancel_at < due => (cancel_at, Kind::Cancel),
-            Some((due, Fetch::Sleep(_))) => (due, Kind::Sleep),
-            Some((due, Fetch::Join(..) | Fetch::Exchange(_))) => (due, Kind::Reply),
-            // Progress of the stream, not the query's age, is what bounds it.
-            None => (self.core.now + WALK_NANOS_MAX, Kind::Client),
-        };
+        if kind != Kind::Client && cancel_at != 0 && cancel_at < due {
+            (due, kind) = (cancel_at, Kind::Cancel);
+        }
         let number = self.generations[generation].snapshot.generation;
         let id = self.slots.park(&mut self.walk, number, due, kind)?;
         self.generations[generation].parked += 1;
@@ -342,7 +347,18 @@ impl Turn {
         Some(id)
     }
 
+    /// Puts a parked query back into the walk; what it had in flight to upstreams is forgotten. Gives
+    /// the index of its generation.
     fn unpark(&mut self, id: SlotId, fetched: Fetched, landed: Option<Arc<[u8]>>) -> Option<usize> {
+        let late = fetched == Fetched::Late;
+        for flight in self.slots.flights(id).into_iter().flatten() {
+            self.core.upstreams.forget(flight, late, self.core.now);
+        }
+        self.lift(id, fetched, landed)
+    }
+
+    /// As `unpark`, and forgets nothing.
+    fn lift(&mut self, id: SlotId, fetched: Fetched, landed: Option<Arc<[u8]>>) -> Option<usize> {
         let number =
             self.slots.unpark(id, &mut self.walk, (fetched, landed), &mut self.core.large)?;
         let mut generations = self.generations.iter_mut();
@@ -362,7 +378,8 @@ impl Turn {
             let id = SlotId { slot, use_count };
             match self.slots.kind(id) {
                 Some(Kind::Sleep) => self.wake(id, Fetched::Slept, None, outlet),
-                Some(Kind::Reply) => self.wake(id, Fetched::Late, None, outlet),
+                Some(Kind::Reply) => self.wake(id, self.lateness(id), None, outlet),
+                Some(Kind::Hedge) => self.hedge(id, outlet),
                 // `cancel`, or a client that took nothing for too long: it ends here.
                 Some(Kind::Cancel | Kind::Client) => self.give_up(id, outlet),
                 None => {}

@@ -24,9 +24,12 @@ use super::transport::mmsg::Batch;
 use super::transport::readiness::watch_mailbox;
 use super::transport::stream::{StreamQuery, Streams};
 use super::turn::{Outlet, Turn};
+use super::upstream::inbox::Arrival;
+use super::upstream::network::Network;
+use super::upstream::wires::{Received, Wires};
 use crate::limits::{
     BATCH_DATAGRAMS, DRAIN_LOOK_NANOS, LANE_BYTES, LAST_BATCHES_MAX, TURN_BATCHES_MAX,
-    TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX,
+    TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX, TURN_UPSTREAM_MESSAGES_MAX,
 };
 use crate::mail::{Bell, Mail, Mailbox};
 use crate::publish::{Published, Turns};
@@ -64,6 +67,7 @@ struct Ports {
     ports: Vec<Port>,
     batch: Batch,
     streams: Rc<Streams>,
+    wires: Wires,
 }
 
 impl Outlet for Ports {
@@ -79,6 +83,10 @@ impl Outlet for Ports {
         if client.transport == Transport::Tcp {
             self.streams.pass(client.connection);
         }
+    }
+
+    fn network(&mut self) -> Option<&mut dyn Network> {
+        Some(&mut self.wires)
     }
 }
 
@@ -149,7 +157,7 @@ impl Worker {
     /// A socket cannot be registered with the runtime.
     pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
         let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
-        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams };
+        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams, wires: Wires::new() };
         let mut worker = Self {
             seat,
             turn,
@@ -204,8 +212,12 @@ impl Worker {
         self.turn.core.now = clock::now();
         self.read_mail();
         self.turn.wake_due(TURN_TIMERS_MAX, &mut self.ports);
-        let mut more = self.datagrams();
+        // What has begun is finished before more is admitted.
+        let mut more = self.upstream_datagrams();
+        more |= self.upstream_messages();
+        more |= self.datagrams();
         more |= self.stream_queries();
+        more |= self.turn.flush_upstreams(&mut self.ports);
         self.ports.flush();
         self.ports.streams.flush();
         for port in self.ports.ports.iter_mut().filter(|port| port.unsent != 0) {
@@ -336,6 +348,46 @@ impl Worker {
         count
     }
 
+    /// At most `TURN_BATCHES_MAX` batches of upstreams' replies.
+    fn upstream_datagrams(&mut self) -> bool {
+        for _ in 0..TURN_BATCHES_MAX {
+            match self.ports.wires.receive(&mut self.lanes) {
+                Some(Received::Datagrams(channel, count)) => {
+                    self.turn.core.now = clock::now();
+                    for lane in &mut self.lanes[..count] {
+                        let (message, len) = (&mut lane.input, lane.input_len);
+                        self.turn.arrived(channel, message, len, &mut self.ports);
+                    }
+                }
+                Some(Received::Lost(channel, cause)) => {
+                    self.turn.lost(channel, cause, &mut self.ports);
+                }
+                None => return false,
+            }
+        }
+        self.ports.wires.is_ready()
+    }
+
+    /// What has come from upstreams by streams.
+    fn upstream_messages(&mut self) -> bool {
+        for _ in 0..TURN_UPSTREAM_MESSAGES_MAX {
+            match self.ports.wires.take() {
+                Some(Arrival::Message(channel, mut message, len)) => {
+                    self.turn.arrived(channel, &mut message, len, &mut self.ports);
+                    self.ports.wires.recycle(message);
+                }
+                Some(Arrival::Failed(channel, id, cause)) => {
+                    self.turn.failed(channel, id, cause, &mut self.ports);
+                }
+                Some(Arrival::Lost(channel, cause)) => {
+                    self.turn.lost(channel, cause, &mut self.ports);
+                }
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// Walks what streams have framed.
     fn stream_queries(&mut self) -> bool {
         for _ in 0..TURN_STREAM_QUERIES_MAX {
@@ -380,6 +432,7 @@ impl Worker {
             for port in &mut self.ports.ports {
                 port.datagrams.poll_ready(cx);
             }
+            self.ports.wires.poll_ready(cx, |channel| self.turn.core.upstreams.is_busy(channel));
             Poll::Ready(())
         })
         .await;
@@ -390,7 +443,8 @@ impl Worker {
         let now: Nanos = clock::now();
         // Connections end by themselves: whoever drains looks again soon.
         let soon = self.draining.then(|| now + DRAIN_LOOK_NANOS);
-        let due = self.turn.next_deadline().into_iter().chain(soon).min();
+        let sweep = self.turn.core.upstreams.next_sweep();
+        let due = self.turn.next_deadline().into_iter().chain(soon).chain(sweep).min();
         if let Some(due) = due {
             let left = Duration::from_nanos(due.saturating_sub(now));
             self.sleep.as_mut().reset(Instant::now() + left);
@@ -401,6 +455,8 @@ impl Worker {
                 awake |= port.datagrams.poll_ready(cx);
             }
             awake |= self.ports.streams.poll_ready(cx).is_ready();
+            let busy = |channel| self.turn.core.upstreams.is_busy(channel);
+            awake |= self.ports.wires.poll_ready(cx, busy);
             awake |= due.is_some() && self.sleep.as_mut().poll(cx).is_ready();
             while let Poll::Ready(Ok(mut guard)) = self.bell.poll_read_ready(cx) {
                 self.seat.mailbox.clear();

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -72,6 +72,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// Nobody: what stands where no query has come yet.
+    pub const NOBODY: Self = Self {
+        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        transport: Transport::Udp,
+        listener: 0,
+        connection: (0, 0),
+    };
+
     /// 1 for IPv4 (also when mapped into IPv6), 2 for IPv6: CoreDNS's `family` label.
     pub fn family(&self) -> u8 {
         if self.ip().is_ipv4() { 1 } else { 2 }

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::cx::{Client, Core, Cx, Detached, Span, Transport};
+use super::cx::{Client, Core, Cx, Detached, Span};
 use super::level::{Asked, Level, Place, ReplyState};
 use super::step::{Entry, Fetch, Fetched, Step};
 use crate::cells::{FlightKey, Permit};
@@ -135,13 +135,7 @@ impl Walk {
     pub fn new() -> Self {
         let buffer = || vec![0; LANE_BYTES].into_boxed_slice();
         Self {
-            client: Client {
-                peer: ([0, 0, 0, 0], 0).into(),
-                local: ([0, 0, 0, 0], 0).into(),
-                transport: Transport::Udp,
-                listener: 0,
-                connection: (0, 0),
-            },
+            client: Client::NOBODY,
             arrived: 0,
             request: buffer(),
             request_len: 0,

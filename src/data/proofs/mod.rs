@@ -1,15 +1,18 @@
 //! Proofs of what the data plane's shape promises, with turns that a test turns by hand.
 //!
 //! `waits`: what waits is answered once, by the generation that it began in, whatever happens
-//! meanwhile. `bounds`: every walk ends, parking costs what is stated, a panic is one query's.
-//! `simulation`: the same under thousands of random steps from one seed.
+//! meanwhile. `exchanges`: what upstreams say is believed only where it is the reply. `bounds`: every
+//! walk ends, parking costs what is stated, a panic is one query's. `simulation`: the same under
+//! thousands of random steps from one seed.
 
 pub mod probe;
 
 mod bounds;
+mod exchanges;
 mod simulation;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,9 +28,11 @@ use super::tally::query::QueryCells;
 use super::transport::Lane;
 use super::transport::sockets::Sockets;
 use super::turn::{Outlet, Turn};
+use super::upstream::network::{ChannelId, Network, Queries};
 use super::upstream::table::Upstreams;
+use super::upstream::{Unreached, Upstream};
 use crate::cells::Flights;
-use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
+use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES};
 use crate::mail::{Mail, Mailbox};
 use crate::plugin::registry::Link;
 use crate::snapshot::{Block, Listener, Place, Server, Snapshot, Timeouts};
@@ -128,6 +133,54 @@ pub struct Sent {
     pub gone: Vec<(u32, u32)>,
     /// Whether the next call panics.
     pub is_broken: bool,
+    /// The way to upstreams.
+    pub air: Air,
+}
+
+/// A network to upstreams that only notes what it is told.
+#[derive(Default)]
+pub struct Air {
+    /// Open channels: their upstreams, whether they are streams.
+    pub open: BTreeMap<u32, (ChannelId, u32, bool)>,
+    /// What was sent, and by which channel.
+    pub sent: Vec<(ChannelId, Vec<u8>)>,
+    /// Why nothing can be sent.
+    pub broken: Option<Unreached>,
+}
+
+impl Network for Air {
+    fn open(
+        &mut self,
+        channel: ChannelId,
+        upstream: &Arc<Upstream>,
+        stream: bool,
+    ) -> Result<(), Unreached> {
+        let before = self.open.insert(channel.index, (channel, upstream.id, stream));
+        assert!(before.is_none(), "a channel in the place of another");
+        Ok(())
+    }
+
+    fn send(&mut self, channel: ChannelId, queries: &Queries) -> Result<(), Unreached> {
+        let (open, _, stream) = self.open[&channel.index];
+        assert!(open == channel && !stream && queries.len() <= BATCH_DATAGRAMS);
+        if let Some(cause) = self.broken {
+            return Err(cause);
+        }
+        self.sent.extend(queries.iter().map(|query| (channel, query.to_vec())));
+        Ok(())
+    }
+
+    fn ask(&mut self, channel: ChannelId, query: &[u8]) -> Result<(), Unreached> {
+        let (open, _, stream) = self.open[&channel.index];
+        assert!(open == channel && stream);
+        self.sent.push((channel, query.to_vec()));
+        Ok(())
+    }
+
+    fn close(&mut self, channel: ChannelId) {
+        let (open, ..) = self.open.remove(&channel.index).expect("an open channel");
+        assert_eq!(open, channel);
+    }
 }
 
 impl Outlet for Sent {
@@ -143,6 +196,10 @@ impl Outlet for Sent {
     fn pass(&mut self, client: &Client) {
         assert!(!std::mem::take(&mut self.is_broken), "on purpose");
         self.passed.push(*client);
+    }
+
+    fn network(&mut self) -> Option<&mut dyn Network> {
+        Some(&mut self.air)
     }
 }
 
@@ -188,6 +245,30 @@ impl Bench {
                 self.turn.landed(waiter, message, &mut self.out);
             }
         }
+    }
+
+    /// The turn ends: what is to be asked goes out.
+    pub fn flush_upstreams(&mut self) {
+        while self.turn.flush_upstreams(&mut self.out) {}
+    }
+
+    /// A message comes from an upstream.
+    pub fn upstream_says(&mut self, channel: ChannelId, message: &[u8]) {
+        self.upstream_says_of(channel, message, message.len());
+    }
+
+    /// The beginning of a message comes from an upstream, which was of `len` octets.
+    pub fn upstream_says_of(&mut self, channel: ChannelId, message: &[u8], len: usize) {
+        let mut memory = vec![0; LANE_BYTES].into_boxed_slice();
+        memory[..message.len()].copy_from_slice(message);
+        self.turn.arrived(channel, &mut memory, len, &mut self.out);
+        assert_eq!(memory.len(), LANE_BYTES, "the memory comes back");
+    }
+
+    /// A channel to an upstream fails.
+    pub fn lost(&mut self, channel: ChannelId, cause: Unreached) {
+        self.turn.lost(channel, cause, &mut self.out);
+        self.flush_upstreams();
     }
 
     /// The client of this connection can take more.

@@ -140,6 +140,100 @@ impl Batch {
         self.send_headers(socket, count)
     }
 
+    /// Receives at most a batch from a connected socket, as `receive` does. A datagram that is longer
+    /// than its lane has an `input_len` beyond the lane's memory.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; `ConnectionRefused` and the like if ICMP says so.
+    pub fn receive_connected(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        lanes: &mut [Lane],
+    ) -> io::Result<usize> {
+        let count = lanes.len().min(BATCH_DATAGRAMS);
+        for (index, lane) in lanes[..count].iter_mut().enumerate() {
+            let (iov_base, iov_len) = (lane.input.as_mut_ptr().cast(), lane.input.len());
+            self.point(index, libc::iovec { iov_base, iov_len });
+        }
+        // SAFETY: as in `receive`; nothing but the lanes' buffers is pointed to.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for (header, lane) in self.headers.iter().zip(&mut lanes[..received]) {
+            let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            lane.input_len = if cut { lane.input.len() + 1 } else { header.msg_len as usize };
+            lane.output_len = 0;
+        }
+        Ok(received)
+    }
+
+    /// Sends messages by a connected socket, at most a batch of them. What the kernel has no room
+    /// for is dropped.
+    ///
+    /// # Errors
+    /// The peer cannot be reached, said twice: the first time may be about an earlier datagram.
+    pub fn send_connected<'m>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        messages: impl Iterator<Item = &'m [u8]>,
+    ) -> io::Result<()> {
+        let mut count = 0;
+        for message in messages.take(BATCH_DATAGRAMS) {
+            // The kernel only reads through the pointer.
+            let iov_base = message.as_ptr().cast_mut().cast();
+            self.point(count, libc::iovec { iov_base, iov_len: message.len() });
+            count += 1;
+        }
+        let (mut done, mut refused) = (0, false);
+        while done < count {
+            let headers = &mut self.headers[done..count];
+            // SAFETY: the headers point to messages, which outlive the iterator that gave them.
+            let sent = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    headers.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => done += sent,
+                _ => {
+                    let error = io::Error::last_os_error();
+                    match error.raw_os_error() {
+                        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(()),
+                        // Longer than a datagram can be: this one only.
+                        Some(libc::EMSGSIZE) => done += 1,
+                        Some(libc::EINTR) => {}
+                        _ if !refused => refused = true,
+                        _ => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a header point to one buffer and to no address.
+    fn point(&mut self, index: usize, iovec: libc::iovec) {
+        self.iovecs[index] = iovec;
+        let header = &mut self.headers[index].msg_hdr;
+        header.msg_name = std::ptr::null_mut();
+        header.msg_namelen = 0;
+        header.msg_iov = &raw mut self.iovecs[index];
+        header.msg_iovlen = 1;
+        header.msg_control = std::ptr::null_mut();
+        header.msg_controllen = 0;
+        header.msg_flags = 0;
+    }
+
     fn send_headers(&mut self, socket: BorrowedFd<'_>, count: usize) -> Sent {
         let mut done = Sent::default();
         while done.sent + done.refused < count {

@@ -7,7 +7,7 @@
 
 mod connection;
 pub mod engine;
-mod framing;
+pub(in crate::data) mod framing;
 mod inbox;
 pub mod mmsg;
 pub mod readiness;

@@ -91,7 +91,7 @@ static IGNORED: Family = Family {
 };
 static REPEATED: Family = Family {
     name: "corelane_upstream_repeated_total",
-    help: "Queries sent again, by reason: a pooled connection had been closed, or the case was lost.",
+    help: "Queries sent again: a pooled connection had been closed, or the case was lost.",
     kind: Kind::Counter,
     labels: &["proxy_name", "to", "reason"],
 };
@@ -134,6 +134,11 @@ pub struct UpstreamCounters {
 }
 
 impl UpstreamCounters {
+    /// What counts messages that were not taken for a reply.
+    pub fn ignored(&self) -> [Counter; 4] {
+        [self.unasked, self.question, self.case, self.garbage]
+    }
+
     /// The cells of these labels.
     pub(super) fn new(tally: &Tally, proxy: &str, to: &str, carrier: &Carrier) -> Self {
         let proto = match carrier {

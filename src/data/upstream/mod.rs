@@ -5,7 +5,15 @@
 //! the upstream, and closes them when they have been idle for its `expire`.
 
 pub mod cells;
+mod channel;
+pub mod compose;
+mod https;
+pub mod inbox;
+pub mod network;
+mod secret;
+mod stream;
 pub mod table;
+pub mod wires;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -159,8 +167,12 @@ pub enum Unreached {
     Closed,
     /// The TLS handshake failed: a bad certificate, name or version.
     Tls,
-    /// What came on the stream is no DNS message, or not the reply to what was asked.
+    /// What came is no DNS message, or only a part of one.
     Malformed,
+    /// What came is about another question, or no response. By UDP, nothing better came in time.
+    Mismatched,
+    /// The connection was not made in time.
+    TimedOut,
     /// The HTTP status was not 200.
     Status(u16),
     /// A bound of ours was met: sockets, queries in flight, memory.
@@ -176,6 +188,8 @@ impl Unreached {
             Self::Closed => "connection closed",
             Self::Tls => "TLS handshake failed",
             Self::Malformed => "malformed reply",
+            Self::Mismatched => "reply to another question",
+            Self::TimedOut => "connection timed out",
             Self::Status(_) => "HTTP status is not 200",
             Self::NoRoom => "too many queries in flight",
         }
