@@ -21,7 +21,7 @@ use corelane::data::large::Large;
 use corelane::data::rng::Rng;
 use corelane::data::route;
 use corelane::data::tally::Tally;
-use corelane::data::transport::{Lane, sockets::Steering};
+use corelane::data::transport::Lane;
 use corelane::data::turn::{Outlet, Turn};
 use corelane::data::upstream::table::Upstreams;
 use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
@@ -100,7 +100,7 @@ impl Bench {
             readiness: &Arc::new(Readiness::default()),
             turns: &Turns::new(1),
             workers: 1,
-            steering: Steering::default(),
+            pinned: false,
             old: None,
             next_sink: &mut 0,
             next_listener: &mut 0,

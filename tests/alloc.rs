@@ -19,7 +19,6 @@ use corelane::data::large::Large;
 use corelane::data::rng::Rng;
 use corelane::data::tally::Tally;
 use corelane::data::transport::Lane;
-use corelane::data::transport::sockets::Steering;
 use corelane::data::turn::{Outlet, Turn};
 use corelane::data::upstream::table::Upstreams;
 use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
@@ -159,7 +158,7 @@ impl Served {
             readiness: &Arc::new(Readiness::default()),
             turns: &Turns::new(1),
             workers: 1,
-            steering: Steering::Hash,
+            pinned: false,
             old: None,
             next_sink: &mut 0,
             next_listener: &mut 0,

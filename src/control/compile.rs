@@ -271,8 +271,8 @@ pub struct Ground<'a> {
     pub turns: &'a Arc<crate::publish::Turns>,
     /// Sockets a listener gets.
     pub workers: usize,
-    /// How datagrams are steered to them.
-    pub steering: Steering,
+    /// Whether each worker stays on a CPU.
+    pub pinned: bool,
     /// What serves now.
     pub old: Option<&'a Graph>,
     /// The last number given to a sink.
@@ -313,6 +313,7 @@ pub fn compile(
             route.any_class |= plan.facts.any_class;
             route.shed |= plan.facts.shed;
             route.keys.extend(plan.facts.tsig_keys.iter().cloned());
+            route.steering = route.steering.or(plan.facts.steering);
             let place = Place { block: index as u16, zone: zone as u16 };
             route
                 .zones
@@ -335,6 +336,7 @@ struct Route {
     any_class: bool,
     shed: bool,
     keys: Vec<TsigKey>,
+    steering: Option<Steering>,
     timeouts: crate::snapshot::Timeouts,
 }
 
@@ -345,6 +347,7 @@ impl Route {
             any_class: false,
             shed: false,
             keys: Vec::new(),
+            steering: None,
             timeouts: facts.timeouts,
         }
     }
@@ -371,7 +374,11 @@ fn listeners(
             Some(old) => (old.id, Arc::clone(&old.sockets)),
             None => {
                 *ground.next_listener += 1;
-                let sockets = Sockets::bind(address, ground.workers, ground.steering)?;
+                let steering = match route.steering.unwrap_or_default() {
+                    Steering::Cpu if !ground.pinned => Steering::Hash,
+                    steering => steering,
+                };
+                let sockets = Sockets::bind(address, ground.workers, steering)?;
                 (*ground.next_listener, Arc::new(sockets))
             }
         };

@@ -67,8 +67,8 @@ pub struct Crew {
     pub workers: usize,
     /// What carries their datagrams.
     pub engine: Engine,
-    /// How datagrams are steered to them.
-    pub steering: Steering,
+    /// Whether each stays on a CPU: for `steering cpu` of `multisocket`.
+    pub pinned: bool,
     /// Counters of all.
     pub tally: Arc<Tally>,
     /// Turn numbers of all.
@@ -92,6 +92,8 @@ impl Crew {
         let most = sys::worker_count();
         let wanted = planned.iter().find_map(|plan| plan.facts().multisocket);
         let workers = wanted.map_or(most, |wanted| wanted.clamp(1, most));
+        let by_cpu = |plan: &Planned| plan.facts().steering == Some(Steering::Cpu);
+        let pinned = planned.iter().any(by_cpu);
         let mailboxes: Result<Vec<_>, _> =
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect();
         let mailboxes = mailboxes.map_err(|error| format!("eventfd: {error}"))?;
@@ -105,7 +107,7 @@ impl Crew {
         Ok(Self {
             workers,
             engine,
-            steering: Steering::default(),
+            pinned,
             tally,
             turns,
             events: Events { rings, bell: Arc::default() },
@@ -126,6 +128,7 @@ impl Crew {
         let counters = Counters::new(&self.tally);
         let (streams, connections) = StreamCounters::register(&self.tally);
         self.gauges.push(connections);
+        let cpus = sys::affinity();
         for index in 0..self.workers {
             let seat = Seat {
                 index: index as u16,
@@ -150,9 +153,10 @@ impl Crew {
                 upstreams: Upstreams::new(),
                 detached: Vec::with_capacity(DETACHED_MAX),
             };
+            let cpu = cpus.get(index).copied().filter(|_| self.pinned);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || work(seat, core(), counters, streams))
+                .spawn(move || work(seat, cpu, core(), counters, streams))
                 .map_err(|error| format!("worker thread: {error}"))?;
             self.threads.push(thread);
         }
@@ -200,8 +204,11 @@ fn engine(wanted: IoEngine) -> Engine {
 }
 
 /// A worker's thread, from its runtime to its end.
-fn work(seat: Seat, core: Core, counters: Counters, streams: StreamCounters) {
+fn work(seat: Seat, cpu: Option<usize>, core: Core, counters: Counters, streams: StreamCounters) {
     let (index, engine, snapshot) = (seat.index, seat.engine, seat.published.get());
+    if let Some(Err(error)) = cpu.map(sys::pin) {
+        tracing::warn!("worker {index} does not stay on its CPU: {error}");
+    }
     let ended = engine.block_on(async {
         let streams = Streams::new(Rc::clone(&core.tally), streams);
         let turn = Turn::new(core, counters, snapshot);

@@ -19,6 +19,7 @@ use crate::control::corefile::{CorefileError, Place};
 use crate::control::ready::Readiness;
 use crate::data::chain::Event;
 use crate::data::tally::Tally;
+use crate::data::transport::sockets::Steering;
 use crate::data::upstream::{Upstream, UpstreamSpec};
 use crate::publish::Turns;
 use crate::snapshot::{MetaRef, Server, Timeouts};
@@ -35,6 +36,8 @@ pub struct Facts {
     pub timeouts: Timeouts,
     /// `multisocket`: how many sockets an address gets; this many workers at most.
     pub multisocket: Option<usize>,
+    /// `multisocket`: how datagrams are steered to workers, if it says so.
+    pub steering: Option<Steering>,
     /// `shed`.
     pub shed: bool,
     /// `debug`.

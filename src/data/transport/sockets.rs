@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits::{SOCKET_BYTES_WANTED, TCP_BACKLOG_CONNECTIONS};
+use crate::sys;
 
 /// How datagrams are steered to the sockets of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +23,8 @@ pub enum Steering {
     Hash,
     /// A random socket per datagram: few clients then still use every core.
     Spread,
-    /// The socket of the CPU that received the datagram: for pinned workers.
+    /// The socket of the CPU that received the datagram: for workers of which each stays on one, in
+    /// the order of the affinity mask.
     Cpu,
 }
 
@@ -105,7 +107,7 @@ fn failed(network: &'static str, address: SocketAddr, cause: io::Error) -> BindE
         false => address.to_string(),
     };
     let in_use = cause.kind() == io::ErrorKind::AddrInUse;
-    let holder = in_use.then(|| crate::sys::port_holder(network, address.port())).flatten();
+    let holder = in_use.then(|| sys::port_holder(network, address.port())).flatten();
     BindError { network, address: shown, cause, holder }
 }
 
@@ -172,23 +174,84 @@ fn set_pktinfo(socket: &Socket, v6: bool) -> io::Result<()> {
     }
 }
 
-/// Attaches a three-instruction classic BPF program that picks the socket of the group.
+/// Attaches a classic BPF program that picks the socket of the group.
 fn steer(sockets: &[UdpSocket], steering: Steering) -> io::Result<()> {
     let (Some(first), count @ 2..) = (sockets.first(), sockets.len()) else { return Ok(()) };
-    let extension = match steering {
+    let mut code = match steering {
         Steering::Hash => return Ok(()),
-        Steering::Spread => libc::SKF_AD_RANDOM,
-        Steering::Cpu => libc::SKF_AD_CPU,
+        Steering::Spread => vec![load(libc::SKF_AD_RANDOM)],
+        Steering::Cpu => {
+            let mut code = vec![load(libc::SKF_AD_CPU)];
+            for (index, cpu) in (0..).zip(sys::affinity().into_iter().take(count)) {
+                code.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, cpu as u32, 1));
+                code.push(instruction(libc::BPF_RET | libc::BPF_K, index, 0));
+            }
+            code
+        }
     };
-    let instruction = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let mut code = [
-        instruction(
-            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-            (libc::SKF_AD_OFF + extension) as u32,
-        ),
-        instruction(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, count as u32),
-        instruction(libc::BPF_RET | libc::BPF_A, 0),
-    ];
+    // What no worker's CPU has received goes to any.
+    code.push(instruction(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, count as u32, 0));
+    code.push(instruction(libc::BPF_RET | libc::BPF_A, 0, 0));
     let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
     set_option(first, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+fn load(extension: i32) -> libc::sock_filter {
+    let at = (libc::SKF_AD_OFF + extension) as u32;
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0)
+}
+
+/// `skip`: instructions to leave out where a comparison fails.
+fn instruction(code: u32, k: u32, skip: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: skip, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two sockets on a port that is free.
+    fn bound(steering: Steering) -> Sockets {
+        for _ in 0..100 {
+            let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            match Sockets::bind(free, 2, steering) {
+                Ok(sockets) => return sockets,
+                Err(error) => assert_eq!(error.cause.kind(), io::ErrorKind::AddrInUse, "{error}"),
+            }
+        }
+        panic!("no port is free");
+    }
+
+    /// How many of 64 datagrams of one flow each socket gets.
+    fn flow(sockets: &Sockets) -> Vec<usize> {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..64 {
+            client.send_to(b"x", sockets.local).unwrap();
+        }
+        let got =
+            |socket: &UdpSocket| std::iter::from_fn(|| socket.recv_from(&mut [0; 8]).ok()).count();
+        sockets.udp.iter().map(got).collect()
+    }
+
+    #[test]
+    fn a_flow_stays_on_one_socket_by_hash_and_is_spread_over_all() {
+        let mut hashed = flow(&bound(Steering::Hash));
+        hashed.sort_unstable();
+        assert_eq!(hashed, [0, 64]);
+        let spread = flow(&bound(Steering::Spread));
+        assert!(spread[0] > 0 && spread[1] > 0 && spread[0] + spread[1] == 64, "{spread:?}");
+    }
+
+    #[test]
+    fn a_datagram_goes_to_the_socket_of_its_cpu() {
+        let sockets = bound(Steering::Cpu);
+        for (index, cpu) in sys::affinity().into_iter().take(2).enumerate() {
+            // What comes over the loopback interface is received on the CPU that sends it.
+            let got = std::thread::scope(|scope| {
+                let sender = scope.spawn(|| sys::pin(cpu).map(|()| flow(&sockets)));
+                sender.join().unwrap().unwrap()
+            });
+            assert_eq!((got[index], got.iter().sum::<usize>()), (64, 64), "{got:?}");
+        }
+    }
 }
