@@ -98,7 +98,10 @@ impl Cluster {
             Kind::Namespaces => {
                 let _ = write!(
                     out,
-                    r#""name":"ns-{index}","resourceVersion":"1","uid":"n-{index}","labels":{{"kubernetes.io/metadata.name":"ns-{index}"}}}},"spec":{{"finalizers":["kubernetes"]}},"status":{{"phase":"Active"}}}}"#
+                    "\"name\":\"ns-{index}\",\"resourceVersion\":\"1\",\"uid\":\"n-{index}\",\
+                     \"labels\":{{\
+                     \"kubernetes.io/metadata.name\":\"ns-{index}\"}}}},\"spec\":{{\
+                     \"finalizers\":[\"kubernetes\"]}},\"status\":{{\"phase\":\"Active\"}}}}"
                 );
             }
             Kind::Services => self.write_service(index, out),
@@ -119,7 +122,14 @@ impl Cluster {
         };
         let _ = write!(
             out,
-            r#""name":"svc-{index}","namespace":"ns-{namespace}","resourceVersion":"1","uid":"s-{index}","labels":{{"app":"svc-{index}"}}}},"spec":{{"type":"ClusterIP","clusterIP":"{address}","clusterIPs":["{address}"],"ipFamilies":["IPv4"],"selector":{{"app":"svc-{index}"}},"ports":[{{"name":"http","port":80,"targetPort":8080,"protocol":"TCP"}}]}},"status":{{"loadBalancer":{{}}}}}}"#
+            "\"name\":\"svc-{index}\",\"namespace\":\"ns-{namespace}\",\
+             \"resourceVersion\":\"1\",\
+             \"uid\":\"s-{index}\",\"labels\":{{\"app\":\"svc-{index}\"}}}},\"spec\":{{\
+             \"type\":\"ClusterIP\",\"clusterIP\":\"{address}\",\
+             \"clusterIPs\":[\"{address}\"],\
+             \"ipFamilies\":[\"IPv4\"],\"selector\":{{\"app\":\"svc-{index}\"}},\"ports\":[{{\
+             \"name\":\"http\",\"port\":80,\"targetPort\":8080,\"protocol\":\"TCP\"}}]}},\
+             \"status\":{{\"loadBalancer\":{{}}}}}}"
         );
     }
 
@@ -131,7 +141,13 @@ impl Cluster {
         let version = self.slices[index as usize];
         let _ = write!(
             out,
-            r#""name":"svc-{service}-s{part}","namespace":"ns-{namespace}","resourceVersion":"{version}","uid":"e-{index}","labels":{{"endpointslice.kubernetes.io/managed-by":"endpointslice-controller.k8s.io","kubernetes.io/service-name":"svc-{service}"}},"annotations":{{"endpoints.kubernetes.io/last-change-trigger-time":"{changed}"}}}},"addressType":"IPv4","ports":[{{"name":"http","port":8080,"protocol":"TCP"}}],"endpoints":["#
+            "\"name\":\"svc-{service}-s{part}\",\"namespace\":\"ns-{namespace}\",\
+             \"resourceVersion\":\"{version}\",\"uid\":\"e-{index}\",\"labels\":{{\
+             \"endpointslice.kubernetes.io/managed-by\":\"endpointslice-controller.k8s.io\",\
+             \"kubernetes.io/service-name\":\"svc-{service}\"}},\"annotations\":{{\
+             \"endpoints.kubernetes.io/last-change-trigger-time\":\"{changed}\"}}}},\
+             \"addressType\":\"IPv4\",\"ports\":[{{\"name\":\"http\",\"port\":8080,\
+             \"protocol\":\"TCP\"}}],\"endpoints\":["
         );
         let unready = self.unready[index as usize];
         let first = part * per_slice;
@@ -145,7 +161,11 @@ impl Cluster {
             }
             let _ = write!(
                 out,
-                r#""conditions":{{"ready":{ready},"serving":true,"terminating":false}},"nodeName":"node-{}","zone":"zone-{}","targetRef":{{"kind":"Pod","name":"svc-{service}-{at}","namespace":"ns-{namespace}","uid":"p-{service}-{at}"}}}}"#,
+                "\"conditions\":{{\"ready\":{ready},\"serving\":true,\"terminating\":false}},\
+                 \"nodeName\":\"node-{}\",\"zone\":\"zone-{}\",\
+                 \"targetRef\":{{\"kind\":\"Pod\",\
+                 \"name\":\"svc-{service}-{at}\",\"namespace\":\"ns-{namespace}\",\
+                 \"uid\":\"p-{service}-{at}\"}}}}",
                 at % 50,
                 ["a", "b", "c"][at as usize % 3],
             );

@@ -20,6 +20,7 @@ mod bufsize;
 mod cancel;
 mod chaos;
 mod debug;
+mod dns64;
 mod erratic;
 mod errors;
 mod file;

@@ -275,7 +275,7 @@ registry! {
         log = log::Log;
         dnstap;
         local = local::Local;
-        dns64;
+        dns64 = dns64::Dns64;
         any = any::Any;
         chaos = chaos::Chaos;
         loadbalance = loadbalance::Loadbalance;
@@ -316,6 +316,7 @@ registry! {
         Nsid(super::nsid::Nsid) "nsid";
         Bufsize(super::bufsize::Bufsize) "bufsize";
         LocalNames(super::local::Link) "local";
+        Dns64(super::dns64::Link) "dns64";
         Any(super::any::Any) "any";
         Chaos(super::chaos::Chaos) "chaos";
         Header(super::header::Header) "header";

@@ -195,7 +195,8 @@ fn json(status: StatusCode, text: &str) -> Response<Body> {
 
 fn status(code: u16, reason: &str) -> String {
     format!(
-        r#"{{"apiVersion":"v1","kind":"Status","status":"Failure","code":{code},"reason":"{reason}","message":"{reason}"}}"#
+        "{{\"apiVersion\":\"v1\",\"kind\":\"Status\",\"status\":\"Failure\",\"code\":{code},\
+         \"reason\":\"{reason}\",\"message\":\"{reason}\"}}"
     )
 }
 
@@ -237,7 +238,8 @@ fn list(api: Arc<Api>, kind: Kind, query: &HashMap<&str, &str>) -> Response<Body
             String::new()
         };
         let mut text = format!(
-            r#"{{"kind":"{name}List","apiVersion":"{group}","metadata":{{"resourceVersion":"{version}"{more}}},"items":["#
+            "{{\"kind\":\"{name}List\",\"apiVersion\":\"{group}\",\
+             \"metadata\":{{\"resourceVersion\":\"{version}\"{more}}},\"items\":["
         );
         for index in first..end {
             if index > first {

@@ -85,7 +85,7 @@ static MISSES: Family = Family {
 };
 static IGNORED: Family = Family {
     name: "corelane_upstream_ignored_total",
-    help: "Messages from an upstream that were not taken for a reply, by what was wrong with them.",
+    help: "Messages of an upstream that were no reply, by what was wrong with them.",
     kind: Kind::Counter,
     labels: &["proxy_name", "to", "reason"],
 };
