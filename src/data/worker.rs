@@ -379,6 +379,9 @@ impl Worker {
                 Some(Arrival::Failed(channel, id, cause)) => {
                     self.turn.failed(channel, id, cause, &mut self.ports);
                 }
+                Some(Arrival::Serial(channel)) => {
+                    self.turn.core.upstreams.carries_one(channel);
+                }
                 Some(Arrival::Lost(channel, cause)) => {
                     self.turn.lost(channel, cause, &mut self.ports);
                 }

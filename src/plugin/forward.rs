@@ -131,6 +131,7 @@ mod set;
 mod source;
 mod target;
 mod tls;
+mod trust;
 
 use std::fmt;
 use std::sync::Arc;
@@ -521,6 +522,11 @@ impl Link {
     ) -> Step<Attempt> {
         cx.release();
         match asked {
+            // CoreDNS writes this one: it is a reply, not a failure.
+            _ if matches!(failure, Failure::Unreached(Unreached::Mismatched)) => {
+                let (_, reply) = cx.answer(false);
+                reply.set_rcode(rcode::FORMERR);
+            }
             Some((member, stream)) => {
                 let (proto, to) = (member.upstream.proto(stream), &member.upstream.label);
                 cx.fail(rcode::SERVFAIL, format_args!("read {proto} {to}: {failure}"));

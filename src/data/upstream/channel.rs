@@ -152,8 +152,8 @@ impl Upstreams {
         let known = self.known_at(place).ok_or(Unreached::NoRoom)?;
         let upstream = Arc::clone(&known.upstream);
         let wanted = match upstream.carrier {
-            Carrier::Https(_) => UPSTREAM_STREAMS_WANTED,
             _ if known.alone => 1,
+            Carrier::Https(_) => UPSTREAM_STREAMS_WANTED,
             _ => UPSTREAM_PIPELINE_WANTED,
         };
         let (mut best, mut live) = (None, 0);

@@ -1,8 +1,9 @@
-//! DNS over HTTPS to an upstream (RFC 8484), by HTTP/2 on one connection.
+//! DNS over HTTPS to an upstream (RFC 8484): HTTP/2 on one connection, a task for each query in flight;
+//! HTTP/1.1 with servers that speak nothing newer, a query at a time on each connection.
 //!
-//! A task for each query in flight; the ids in messages are 0 on the way (section 4.1) and put back
-//! in the reply. A status other than 200 and a body that is no message fail that query alone; when the
-//! connection ends, its queries end with it. A body has at most 64 KiB.
+//! The ids in messages are 0 on the way (section 4.1) and put back in the reply. A status other than
+//! 200 and a body that is no message fail that query alone; when the connection ends, its queries end
+//! with it. A body has at most 64 KiB.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,11 +13,11 @@ use std::task::Poll;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::rt::Executor;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -26,9 +27,10 @@ use super::network::ChannelId;
 use super::stream::Connection;
 use super::{HttpsMethod, HttpsTarget, Unreached};
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::wire::HEADER_BYTES;
 
 const MEDIA_TYPE: &str = "application/dns-message";
+
+type Body = Full<Bytes>;
 
 /// Runs hyper's tasks on the worker's runtime.
 #[derive(Clone, Copy)]
@@ -47,10 +49,23 @@ pub(super) async fn carry(
     target: &HttpsTarget,
     inbox: &Rc<Inbox>,
 ) -> Unreached {
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        return Unreached::Tls;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => carry_together(connection, stream, target, inbox).await,
+        _ => {
+            inbox.put(Arrival::Serial(connection.channel));
+            carry_in_turn(connection, stream, target, inbox).await
+        }
     }
-    let Ok((sender, driver)) = handshake::<_, _, Full<Bytes>>(Here, TokioIo::new(stream)).await
+}
+
+/// HTTP/2: all at the same time.
+async fn carry_together(
+    connection: &Connection,
+    stream: TlsStream<TcpStream>,
+    target: &HttpsTarget,
+    inbox: &Rc<Inbox>,
+) -> Unreached {
+    let Ok((sender, driver)) = http2::handshake::<_, _, Body>(Here, TokioIo::new(stream)).await
     else {
         return Unreached::Closed;
     };
@@ -60,19 +75,13 @@ pub(super) async fn carry(
             return Poll::Ready(Unreached::Closed);
         }
         let mut asked = false;
-        while let Some(query) = connection.next_query() {
+        while let Some(asking) = Asking::next(connection, target, true, inbox) {
             asked = true;
-            let Some(id) = query.first_chunk::<2>().map(|id| u16::from_be_bytes(*id)) else {
-                continue;
-            };
-            match request(target, query) {
-                Some(request) => {
-                    let (sender, inbox) = (sender.clone(), Rc::clone(inbox));
-                    let channel = connection.channel;
-                    tokio::task::spawn_local(ask(sender, request, channel, id, inbox));
-                }
-                None => inbox.put(Arrival::Failed(connection.channel, id, Unreached::Malformed)),
-            }
+            let mut sender = sender.clone();
+            tokio::task::spawn_local(async move {
+                let Asking { request, place } = asking;
+                place.end(sender.send_request(request).await).await;
+            });
         }
         if asked && driver.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Unreached::Closed);
@@ -82,56 +91,118 @@ pub(super) async fn carry(
     .await
 }
 
+/// HTTP/1.1, of servers that speak nothing newer: one after the other.
+async fn carry_in_turn(
+    connection: &Connection,
+    stream: TlsStream<TcpStream>,
+    target: &HttpsTarget,
+    inbox: &Rc<Inbox>,
+) -> Unreached {
+    let Ok((mut sender, driver)) = http1::handshake::<_, Body>(TokioIo::new(stream)).await else {
+        return Unreached::Closed;
+    };
+    // It ends with the sender, or with the connection, of which the sender learns.
+    tokio::task::spawn_local(driver);
+    loop {
+        let next = poll_fn(|cx| {
+            let over =
+                connection.poll_closed(cx) || matches!(sender.poll_ready(cx), Poll::Ready(Err(_)));
+            match Asking::next(connection, target, false, inbox) {
+                _ if over => Poll::Ready(None),
+                Some(asking) => Poll::Ready(Some(asking)),
+                None => Poll::Pending,
+            }
+        });
+        let Some(Asking { request, place }) = next.await else { return Unreached::Closed };
+        if sender.ready().await.is_err() {
+            return Unreached::Closed;
+        }
+        place.end(sender.send_request(request).await).await;
+    }
+}
+
+/// A query on its way.
+struct Asking {
+    request: Request<Body>,
+    place: Place,
+}
+
+/// Whose reply is awaited.
+struct Place {
+    channel: ChannelId,
+    id: u16,
+    inbox: Rc<Inbox>,
+}
+
+impl Asking {
+    /// The next query to be sent, if there is one.
+    fn next(
+        connection: &Connection,
+        target: &HttpsTarget,
+        http2: bool,
+        inbox: &Rc<Inbox>,
+    ) -> Option<Self> {
+        while let Some(query) = connection.next_query() {
+            let Some(id) = query.first_chunk::<2>().map(|id| u16::from_be_bytes(*id)) else {
+                continue;
+            };
+            let place = Place { channel: connection.channel, id, inbox: Rc::clone(inbox) };
+            match request(target, query, http2) {
+                Some(request) => return Some(Self { request, place }),
+                None => place.fail(Unreached::Malformed),
+            }
+        }
+        None
+    }
+}
+
 /// The request for a query; `None` where the target makes no URI.
-fn request(target: &HttpsTarget, mut query: Vec<u8>) -> Option<Request<Full<Bytes>>> {
+fn request(target: &HttpsTarget, mut query: Vec<u8>, http2: bool) -> Option<Request<Body>> {
     query[..2].fill(0);
     let HttpsTarget { authority, path, method, .. } = target;
-    let request = Request::builder().header(ACCEPT, MEDIA_TYPE);
+    // HTTP/2 takes the authority from the URI, HTTP/1.1 from a header (RFC 9112 section 3.2.1).
+    let origin = if http2 { format!("https://{authority}") } else { String::new() };
+    let mut request = Request::builder().header(ACCEPT, MEDIA_TYPE);
+    if !http2 {
+        request = request.header(HOST, &**authority);
+    }
     let request = match method {
         HttpsMethod::Post => request
             .method(Method::POST)
-            .uri(format!("https://{authority}{path}"))
+            .uri(format!("{origin}{path}"))
             .header(CONTENT_TYPE, MEDIA_TYPE)
             .body(Full::from(query)),
         HttpsMethod::Get => {
             let text = URL_SAFE_NO_PAD.encode(&query);
             let mark = if path.contains('?') { '&' } else { '?' };
-            request.uri(format!("https://{authority}{path}{mark}dns={text}")).body(Full::default())
+            request.uri(format!("{origin}{path}{mark}dns={text}")).body(Full::default())
         }
     };
     request.ok()
 }
 
-/// Asks one query and hands over its reply.
-async fn ask(
-    mut sender: SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-    channel: ChannelId,
-    id: u16,
-    inbox: Rc<Inbox>,
-) {
-    let failed = |cause| inbox.put(Arrival::Failed(channel, id, cause));
-    let reply = match sender.send_request(request).await {
-        Ok(reply) => reply,
-        // The connection is over, or will take no more: its end tells all who wait.
-        Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {
-            return inbox.put(Arrival::Lost(channel, Unreached::Closed));
-        }
-        Err(_) => return failed(Unreached::Closed),
-    };
-    if reply.status() != StatusCode::OK {
-        return failed(Unreached::Status(reply.status().as_u16()));
+impl Place {
+    fn fail(&self, cause: Unreached) {
+        self.inbox.put(Arrival::Failed(self.channel, self.id, cause));
     }
-    match Limited::new(reply.into_body(), MESSAGE_BYTES_MAX).collect().await {
-        Ok(body) => {
-            let mut message = body.to_bytes().to_vec();
-            if message.len() < HEADER_BYTES {
-                return failed(Unreached::Malformed);
-            }
-            message[..2].copy_from_slice(&id.to_be_bytes());
-            poll_fn(|cx| inbox.poll_room(cx)).await;
-            inbox.put_message(channel, &message);
+
+    /// Hands over the reply.
+    async fn end(self, reply: Result<Response<Incoming>, hyper::Error>) {
+        let reply = match reply {
+            Ok(reply) => reply,
+            // The connection is over, or takes no more: all who wait are told.
+            Err(_) => return self.inbox.put(Arrival::Lost(self.channel, Unreached::Closed)),
+        };
+        let status = reply.status();
+        let body = Limited::new(reply.into_body(), MESSAGE_BYTES_MAX).collect().await;
+        let Ok(body) = body else { return self.fail(Unreached::Malformed) };
+        let mut message = body.to_bytes().to_vec();
+        if status != StatusCode::OK {
+            return self.fail(Unreached::Status(status.as_u16()));
         }
-        Err(_) => failed(Unreached::Malformed),
+        let Some(id) = message.get_mut(..2) else { return self.fail(Unreached::Malformed) };
+        id.copy_from_slice(&self.id.to_be_bytes());
+        poll_fn(|cx| self.inbox.poll_room(cx)).await;
+        self.inbox.put_message(self.channel, &message);
     }
 }

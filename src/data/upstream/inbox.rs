@@ -19,6 +19,8 @@ pub enum Arrival {
     Message(ChannelId, Box<[u8]>, usize),
     /// The query with this message id failed.
     Failed(ChannelId, u16, Unreached),
+    /// The connection carries one query at a time.
+    Serial(ChannelId),
     /// The connection failed, or was closed.
     Lost(ChannelId, Unreached),
 }

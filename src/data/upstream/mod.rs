@@ -34,7 +34,7 @@ pub enum Carrier {
     Dns,
     /// DNS over TLS (RFC 7858).
     Tls(TlsTarget),
-    /// DNS over HTTPS, HTTP/2 only (RFC 8484).
+    /// DNS over HTTPS (RFC 8484), HTTP/2 where the server speaks it.
     Https(HttpsTarget),
 }
 
@@ -43,7 +43,7 @@ pub enum Carrier {
 pub struct TlsTarget {
     /// The name or address that the certificate must hold, sent as SNI if it is a name.
     pub server_name: ServerName<'static>,
-    /// Roots, client certificate, tickets for resumption. For DoH its ALPN must be `h2`.
+    /// Roots, client certificate, tickets for resumption. For DoH its ALPN has `h2` first.
     pub config: Arc<ClientConfig>,
 }
 
@@ -137,6 +137,13 @@ impl Upstream {
     /// Whether an exchange that asks for a stream or not goes by a stream.
     pub fn is_stream(&self, stream: bool) -> bool {
         stream || !matches!(self.carrier, Carrier::Dns)
+    }
+
+    /// Whether queries by UDP have a random letter case. On the loopback interface nothing comes in
+    /// that was forged elsewhere: the kernel drops such packets as martians (RFC 1812 section 5.3.7),
+    /// so a name reaches a server on this host as it was asked.
+    pub fn mixes_case(&self) -> bool {
+        !self.address.ip().to_canonical().is_loopback()
     }
 
     /// The word of the metrics' label `proto`.

@@ -240,7 +240,8 @@ impl Upstreams {
         let held = self.channels.get_mut(channel).ok_or(Unreached::NoRoom)?;
         let id = free_id(held, secret as u16, &mut self.secrets)?;
         let known = self.known[place as usize].as_mut().ok_or(Unreached::NoRoom)?;
-        let mixes = !stream && !manner.plain && now >= known.plain_until;
+        let mixes = known.upstream.mixes_case() && now >= known.plain_until;
+        let mixes = mixes && !stream && !manner.plain;
         let mix = if mixes { Some(self.secrets.take().ok_or(Unreached::NoRoom)?) } else { None };
         let out = if stream { &mut self.one } else { &mut known.queries.bytes };
         let start = if stream { 0 } else { out.len() };
@@ -460,6 +461,14 @@ impl Upstreams {
             return Arrived::Again(at, slot, Manner { again: true, fresh: true, ..manner });
         }
         Arrived::Failed(at, slot, cause)
+    }
+
+    /// Notes that the connections of a channel's upstream carry one query at a time.
+    pub fn carries_one(&mut self, channel: ChannelId) {
+        let Some(held) = self.channels.get(channel) else { return };
+        if let Some(known) = &mut self.known[held.known as usize] {
+            known.alone = true;
+        }
     }
 
     /// The id of the upstream that a flight asks.

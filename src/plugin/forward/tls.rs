@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::options::TlsFiles;
+use super::trust::Trust;
 
 /// What is spoken above TLS (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +45,21 @@ impl Tls {
             Some(_) => Some(client(left.next(), left.next())?),
             None => None,
         };
-        let roots = match &files.roots {
+        let (roots, named) = match &files.roots {
             Some(path) => from_pem(left.next(), path)?,
-            None => of_system(),
+            None => (of_system(), Vec::new()),
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
+            .map_err(|error| error.to_string())?;
+        let config = match named.is_empty() {
+            true => config.with_root_certificates(roots),
+            false => {
+                let trust = Trust::new(roots, named, provider)?;
+                config.dangerous().with_custom_certificate_verifier(trust)
+            }
+        };
         let dot = match client {
             Some((chain, key)) => config
                 .with_client_auth_cert(chain, key)
@@ -60,7 +67,7 @@ impl Tls {
             None => config.with_no_client_auth(),
         };
         let mut h2 = dot.clone();
-        h2.alpn_protocols = vec![b"h2".to_vec()];
+        h2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { dot: Arc::new(dot), h2: Arc::new(h2), texts: Arc::new(texts) })
     }
 
@@ -123,14 +130,18 @@ fn client(chain: Option<&Vec<u8>>, key: Option<&Vec<u8>>) -> Result<Client, Stri
     Ok((chain, key.map_err(|error| words(error.to_string()))?))
 }
 
-fn from_pem(text: Option<&Vec<u8>>, path: &Path) -> Result<RootCertStore, String> {
+type Roots = (RootCertStore, Vec<CertificateDer<'static>>);
+
+/// The roots in a file, and the certificates that they were made from.
+fn from_pem(text: Option<&Vec<u8>>, path: &Path) -> Result<Roots, String> {
     let mut roots = RootCertStore::empty();
     let found = CertificateDer::pem_slice_iter(text.map_or(&[], Vec::as_slice));
-    let (added, _) = roots.add_parsable_certificates(found.flatten());
+    let found: Vec<_> = found.flatten().collect();
+    let (added, _) = roots.add_parsable_certificates(found.iter().cloned());
     if added == 0 {
         return Err(format!("could not read root certs: none in {}", path.display()));
     }
-    Ok(roots)
+    Ok((roots, found))
 }
 
 fn of_system() -> RootCertStore {
@@ -184,7 +195,7 @@ mod tests {
         let tls = Tls::load(&files).unwrap();
         assert!(tls.is_current(&files));
         assert!(tls.config(Alpn::Dot).alpn_protocols.is_empty());
-        assert_eq!(tls.config(Alpn::H2).alpn_protocols, [b"h2".to_vec()]);
+        assert_eq!(tls.config(Alpn::H2).alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         assert!(tls.has(&tls.config(Alpn::H2)) && !Tls::load(&files).unwrap().has(&tls.dot));
         fs::write(&path, certificate().pem()).unwrap();
         assert!(!tls.is_current(&files));
