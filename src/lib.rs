@@ -125,6 +125,9 @@ pub mod cluster;
 // A library: Go's `text/template`, as far as DNS records need it.
 pub mod gotemplate;
 
+// A library: the expressions of views and templates.
+pub mod expression;
+
 // A library: Go's regular expressions, as Corefiles have them.
 pub mod regexp;
 

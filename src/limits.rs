@@ -82,6 +82,29 @@ pub const TEMPLATE_SCRATCH_BYTES: usize = 2_048;
 /// Octets of one record's text in the plugin *template*: a TXT record of a few kilobytes.
 pub const TEMPLATE_RECORD_BYTES_MAX: usize = 8_192;
 
+// Expressions (views, templates).
+
+/// Octets of one expression: a page of text.
+pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// Nodes of a program, as many as Go's package allows: their numbers have 16 bits.
+pub const EXPRESSION_NODES_MAX: usize = 10_000;
+/// Expressions within each other while they are read: each takes a few frames of stack.
+pub const EXPRESSION_DEPTH_MAX: usize = 100;
+/// Nodes from the top of a program's tree to its lowest: a run takes a frame of stack for each.
+pub const EXPRESSION_HEIGHT_MAX: usize = 250;
+/// Variables of a program, and of its `let` expressions.
+pub const EXPRESSION_VARIABLES_MAX: usize = 64;
+/// Patterns of a program: each is a machine of up to `REGEXP_MACHINE_BYTES_MAX`.
+pub const EXPRESSION_PATTERNS_MAX: usize = 64;
+/// Values in the lists of literals of a program.
+pub const EXPRESSION_LITERALS_MAX: usize = 1_024;
+/// Texts and lists that a run may hold, its literals included.
+pub const EXPRESSION_MEMORY_BYTES_MAX: usize = 32 << 10;
+/// Values in the lists that a run may hold, those of literals included.
+pub const EXPRESSION_VALUES_MAX: usize = 2_048;
+/// Steps of a run: what a query may cost before it is refused, about a millisecond.
+pub const EXPRESSION_STEPS_MAX: u32 = 20_000;
+
 // Regular expressions.
 
 /// Octets of a regular expression (CoreDNS's).

@@ -139,6 +139,17 @@ impl Template {
     }
 }
 
+/// Appends a float as Go's `%v` writes it.
+///
+/// # Errors
+/// There is no room for it.
+pub fn print_float(value: f64, out: &mut TextBuf<'_>) -> Result<(), Full> {
+    if value < 0.0 {
+        out.push(b"-")?;
+    }
+    float::write(out, value.abs(), 'v', None)
+}
+
 impl fmt::Display for Template {
     /// The template in Go's normal form; metrics name it so.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
