@@ -85,6 +85,8 @@ pub struct Block {
     pub hinting: Option<u16>,
     /// For each metadata label that a plugin of this block reads, who provides it and its key.
     pub metadata: Vec<Option<(u16, u16)>>,
+    /// Its view, which judges whether a query is served here.
+    pub view: Option<u16>,
     /// Whether a panic of a walk ends the process instead (`debug`).
     pub debug: bool,
 }

@@ -181,7 +181,7 @@ pub fn plan(corefile: &Corefile) -> Result<Vec<Planned>, Vec<CorefileError>> {
     let bindings = corefile.blocks.iter().zip(&planned).map(|(block, plan)| Binding {
         block,
         addresses: plan.facts.binds.iter().map(|bind| bind.ip().to_string()).collect(),
-        filtered: false,
+        filtered: plan.facts.view.is_some(),
     });
     errors.extend(check_overlaps(&bindings.collect::<Vec<_>>(), corefile.default_port));
     if errors.is_empty() { Ok(planned) } else { Err(errors) }
@@ -216,7 +216,7 @@ fn plan_block(block: &ServerBlock, port: u16, errors: &mut Vec<CorefileError>) -
                 transports.push(address);
                 transports.len() - 1
             });
-            servers.push((listener, server(key.zone, address)));
+            servers.push((listener, server(key.zone, address, &facts)));
         }
     }
     Planned { servers, facts, parsed, zones: block.zones.clone(), transports }
@@ -230,12 +230,12 @@ fn server_label(address: SocketAddr) -> String {
     format!("dns://{host}:{}", address.port())
 }
 
-fn server(zone: NameBuf, address: SocketAddr) -> Server {
+fn server(zone: NameBuf, address: SocketAddr, facts: &Facts) -> Server {
     Server {
         zone,
         server_label: server_label(address).into(),
         zone_label: zone.to_string().into(),
-        view_label: "".into(),
+        view_label: facts.view.clone().unwrap_or_default().into(),
     }
 }
 
@@ -248,6 +248,10 @@ fn words(block: &ServerBlock, name: &str, facts: &Facts) -> String {
     };
     for key in &block.keys {
         add(&key.text);
+    }
+    // Blocks of the same keys differ by their views.
+    for view in block.uses("view") {
+        view.args.iter().for_each(|arg| add(&arg.text));
     }
     for stanza in block.uses(name) {
         add("\n");
@@ -459,10 +463,12 @@ fn compile_block(
         false => None,
     });
     let hinting = below.iter().rposition(Link::has_hint);
+    let view = below.iter().position(Link::judges);
     Ok(Block {
         servers,
         metadata: metadata.collect(),
         hinting: hinting.map(|index| index as u16),
+        view: view.map(|index| index as u16),
         debug: plan.facts.debug,
         chain: below,
     })

@@ -104,6 +104,11 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether there is a variable `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.program.names.iter().any(|known| **known == *name)
+    }
+
     /// A condition.
     ///
     /// # Errors

@@ -140,6 +140,12 @@ impl Program {
         &self.names
     }
 
+    /// The number of the variable that is the `at`th in the order of names.
+    pub fn sorted(&self, at: usize) -> usize {
+        let rank = |name: &str| self.names.iter().filter(|other| &***other < name).count();
+        self.names.iter().position(|name| rank(name) == at).unwrap_or(0)
+    }
+
     /// The literals that are texts: metadata labels are among them.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.literals.iter().map(|text| &**text)

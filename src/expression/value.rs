@@ -64,7 +64,8 @@ pub struct Place {
 }
 
 impl Place {
-    pub(super) fn range(self) -> std::ops::Range<usize> {
+    /// As a range.
+    pub fn range(self) -> std::ops::Range<usize> {
         self.at as usize..self.at as usize + self.len as usize
     }
 }

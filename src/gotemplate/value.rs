@@ -96,6 +96,11 @@ impl<'a> Slice<'a> {
         Slice { items, from: 0, to: u32::try_from(items.len()).unwrap_or(u32::MAX) }
     }
 
+    /// Values `from..to` of a list.
+    pub fn part(items: &'a dyn List, from: usize, to: usize) -> Self {
+        Slice { items, from: from as u32, to: to as u32 }
+    }
+
     pub(super) fn len(self) -> usize {
         (self.to - self.from) as usize
     }

@@ -19,6 +19,7 @@ mod bind;
 mod bufsize;
 mod cancel;
 mod chaos;
+mod conditions;
 mod debug;
 mod dns64;
 mod erratic;
@@ -48,6 +49,7 @@ pub mod site;
 mod template;
 mod timeouts;
 mod tsig;
+mod view;
 mod whoami;
 
 use std::fmt;
@@ -70,6 +72,9 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Whether [`Plugin::hint`] does anything.
     const HINTS: bool = false;
+
+    /// Whether [`Plugin::admits`] says anything.
+    const JUDGES: bool = false;
 
     /// The directive that this link stands for, where several make the same kind of link.
     fn name(&self) -> Option<&'static str> {
@@ -111,6 +116,12 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Writes the value of a label that `meta_key` knows.
     fn meta(&self, _local: &Self::Local, _cx: &Cx<'_>, _key: u16, _out: &mut dyn fmt::Write) {}
+
+    /// Whether the block that this link is in serves the level's question. Asked before the block's
+    /// chain begins.
+    fn admits(&self, _local: &Self::Local, _cx: &Cx<'_>) -> bool {
+        true
+    }
 
     /// Serves a query that comes from above.
     fn serve(&self, local: &mut Self::Local, cx: &mut Cx<'_>) -> Step<Self::Frame>;

@@ -144,6 +144,20 @@ macro_rules! registry {
                 match self { $($(#[$gate])* Self::$variant(_) => <$link as Plugin>::HINTS,)* }
             }
 
+            /// See [`Plugin::JUDGES`].
+            pub fn judges(&self) -> bool {
+                match self { $($(#[$gate])* Self::$variant(_) => <$link as Plugin>::JUDGES,)* }
+            }
+
+            /// See [`Plugin::admits`].
+            pub fn admits(&self, local: &Local, cx: &Cx<'_>) -> bool {
+                match (self, local) {
+                    $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
+                        one.admits(local, cx),)*
+                    _ => false,
+                }
+            }
+
             /// See [`Plugin::hint`].
             #[inline]
             pub fn hint(&self, local: &Local, question: Question<'_>) -> u64 {
@@ -307,7 +321,7 @@ registry! {
         whoami = whoami::Whoami;
         on = on::On;
         sign;
-        view;
+        view = view::View;
         nomad;
     }
     links {
@@ -331,6 +345,7 @@ registry! {
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";
         Forward(super::forward::Link) "forward";
+        View(super::view::Link) "view";
         Whoami(super::whoami::Whoami) "whoami";
         #[cfg(test)]
         Probe(crate::data::proofs::probe::Probe) "probe";

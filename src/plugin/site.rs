@@ -46,6 +46,8 @@ pub struct Facts {
     pub any_class: bool,
     /// Whether the block has `metadata`: without it no label has a value.
     pub metadata: bool,
+    /// `view`: its name.
+    pub view: Option<String>,
     /// `reload`: interval and jitter.
     pub reload: Option<(Duration, Duration)>,
     /// `tsig`: keys, for all blocks of the same listeners.

@@ -8,6 +8,8 @@
 //! template CLASS TYPE [ZONES...] {
 //!     match REGEX...
 //!     answer RECORD...
+//!     var NAME EXPRESSION
+//!     expr EXPRESSION
 //!     additional RECORD...
 //!     authority RECORD...
 //!     rcode CODE
@@ -23,15 +25,22 @@
 //!   lower case with its final dot. The first that matches counts; without any, every name does.
 //! * `answer`, `authority`, `additional`: each argument is a template of one record in the form of a
 //!   zone file. TTL (3600) and class (IN) may be left out; names without a final dot are below the root.
+//! * `var`: a variable for the templates (`.Var.NAME`) and for the expressions after it. One that
+//!   cannot be computed is SERVFAIL.
+//! * `expr`: a condition. A match counts only where all of them are `true`; a condition that cannot be
+//!   computed is SERVFAIL.
 //! * `rcode`: the reply's rcode, by default NOERROR. SERVFAIL is answered without any records.
 //! * `ederror`: an extended error (RFC 8914) for clients with EDNS.
-//! * `fallthrough`: where the zone fits and no expression matches, go on (for names in ZONES only)
+//! * `fallthrough`: where the zone fits and nothing matches, go on (for names in ZONES only)
 //!   with the next block, then with the next plugin. Without it that is SERVFAIL.
 //! * `upstream`: accepted, means nothing.
 //!
 //! Blocks are tried in order. One whose zones, class or type do not fit is passed over. The reply is
 //! authoritative. Where an answer to a question for A or AAAA is a CNAME, its target is asked of the
 //! server as a client would ask, and the answers are added.
+//!
+//! Expressions are those of the plugin *view*, with `group(NAME)` besides, which gives a group of the
+//! match by its name or number: `var n int(group('n'))`. All variables are computed first.
 //!
 //! ## Templates
 //!
@@ -48,6 +57,7 @@
 //! | `.Regex` | the expression that matched |
 //! | `.Question` | `Name` (as it was written), `Qtype`, `Qclass` |
 //! | `.Message` | `Id`, `Opcode`, `Rcode`, `Response`, `Authoritative`, `Truncated`, `RecursionDesired`, `RecursionAvailable`, `AuthenticatedData`, `CheckingDisabled`, `Question` |
+//! | `.Var` | variables: `{{ .Var.n }}` |
 //! | `.Remote` | the client's address |
 //! | `.Meta "plugin/label"` | a metadata label, empty without the plugin *metadata* |
 //!
@@ -85,7 +95,7 @@
 //!
 //! ## Differences from CoreDNS
 //!
-//! `var` and `expr` are not built yet and refused. A template that gives no text at all is SERVFAIL
+//! A variable that is a map cannot be shown. A template that gives no text at all is SERVFAIL
 //! and counted as no record (there a panic). A label that `.Meta` is to read must stand in the
 //! template as a string. `.Message` has no sections but the question. `$INCLUDE` and `$GENERATE` are
 //! no records. CNAMEs are followed ten deep (there without end). An extended error is for clients
@@ -101,22 +111,23 @@ use std::fmt::{self, Write as _};
 
 use regex::{CaptureLocations, Regex};
 
+use super::conditions::{Labels, OF_A_MATCH, Query, add_labels};
 use super::{Compiled, CorefileError, Cx, Directive, Entry, Lines, Plugin, SetupError, Site, Step};
 use crate::control::corefile::{Fallthrough, OptionLine, Stanza, Token};
+use crate::expression::{self, Memory, Program};
 use crate::gotemplate::TextBuf;
 use crate::limits::{
     ADDRESS_TEXT_BYTES_MAX, ASK_DEPTH_MAX, NAME_TEXT_BYTES_MAX, REGEXP_BYTES_MAX,
     TEMPLATE_RECORD_BYTES_MAX,
 };
 use crate::regexp;
-use crate::snapshot::MetaRef;
 use crate::wire::{
     Draft, Name, Question, Rclass, Rcode, Rdata, Rtype, Section, Suffixes, edns, rclass, rcode,
     rtype,
 };
 use crate::zone::RecordHead;
 use counters::Counters;
-use data::{Asked, Data, Groups, Message, Meta};
+use data::{Asked, Data, Groups, Message, Meta, Variables};
 use record::{Record, Scratch, Unmade};
 
 /// The directive: its blocks in the order of the Corefile.
@@ -132,7 +143,7 @@ pub struct Templates {
     /// For each block.
     counters: Vec<Counters>,
     /// Metadata labels that some template names.
-    labels: Vec<(Box<str>, MetaRef)>,
+    labels: Labels,
 }
 
 /// One `template` of the Corefile.
@@ -144,6 +155,8 @@ struct Block {
     rtype: Rtype,
     /// At least one.
     patterns: Vec<Pattern>,
+    /// Its variables and conditions.
+    program: Program,
     /// In the order of sections.
     records: Vec<Record>,
     rcode: Rcode,
@@ -172,6 +185,8 @@ pub struct Local {
     /// Expressions of its own for each block and pattern, so that no two workers share a cache.
     patterns: Vec<Vec<(Regex, CaptureLocations)>>,
     texts: Box<Texts>,
+    /// What expressions compute with: holds the variables of the block that was hit.
+    memory: Memory,
     scratch: Scratch,
 }
 
@@ -231,12 +246,11 @@ impl Directive for Template {
     fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
         let zones = self.blocks.iter().flat_map(|block| block.zones.iter());
         let zones = Suffixes::new(zones.map(|(zone, _)| (zone.into(), ())));
-        let mut labels: Vec<(Box<str>, MetaRef)> = Vec::new();
-        for record in self.blocks.iter().flat_map(|block| &block.records) {
-            for label in record.labels() {
-                if !labels.iter().any(|(known, _)| **known == *label) {
-                    labels.push((label.into(), site.meta(label)));
-                }
+        let mut labels = Labels::new();
+        for block in &self.blocks {
+            add_labels(&mut labels, site, block.program.literals());
+            for record in &block.records {
+                add_labels(&mut labels, site, record.strings());
             }
         }
         let counters = self.blocks.iter().map(|block| Counters::new(site, block)).collect();
@@ -260,14 +274,20 @@ impl Block {
             rclass,
             rtype,
             patterns: Vec::new(),
+            program: Program::default(),
             records: Vec::new(),
             rcode: rcode::NOERROR,
             extended: None,
             fallthrough: Fallthrough::OFF,
         };
+        let mut draft = expression::Draft::new(OF_A_MATCH);
         for option in &stanza.options {
-            block.option(lines, option)?;
+            match option.name.text.as_str() {
+                "var" | "expr" => read_expression(&mut draft, lines, option)?,
+                _ => block.option(lines, option)?,
+            }
         }
+        block.program = draft.finish();
         if block.patterns.is_empty() {
             block.patterns.extend(Pattern::new(".*"));
         }
@@ -304,10 +324,6 @@ impl Block {
             "ederror" => self.extended = Some(parse_extended(lines, option)?),
             "fallthrough" => self.fallthrough = lines.fallthrough(option),
             "upstream" => {}
-            word @ ("var" | "expr") => {
-                let why = format!("{word} is not built yet: templates have no expressions");
-                return Err(lines.parse_err(&option.name, why));
-            }
             word => return Err(lines.arg_err(&option.name).suggesting(word, OPTIONS)),
         }
         Ok(())
@@ -381,6 +397,38 @@ impl Pattern {
     }
 }
 
+/// Reads `var NAME EXPRESSION` or `expr EXPRESSION`.
+fn read_expression(
+    draft: &mut expression::Draft,
+    lines: &Lines<'_>,
+    option: &OptionLine,
+) -> Result<(), CorefileError> {
+    let text = |words: &[Token]| {
+        let words: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+        words.join(" ")
+    };
+    if option.name.text == "expr" {
+        let words = lines.some_args(option)?;
+        return draft.condition(&text(words)).map_err(|why| {
+            lines.parse_err(&words[0], format!("could not compile expression: {why}"))
+        });
+    }
+    let [name, words @ ..] = &option.args[..] else { return Err(lines.arg_err(&option.name)) };
+    let [first, ..] = words else { return Err(lines.arg_err(name)) };
+    let is_identifier = name.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.text.starts_with(|c: char| c.is_ascii_digit());
+    if !is_identifier || name.text.is_empty() {
+        return Err(lines.parse_err(name, format!("invalid variable name {:?}", name.text)));
+    }
+    let known = OF_A_MATCH.iter().any(|function| function.name == name.text);
+    if known || draft.has(&name.text) || expression::is_reserved(&name.text) {
+        return Err(lines.parse_err(name, format!("variable name {:?} is reserved", name.text)));
+    }
+    draft.variable(&name.text, &text(words)).map_err(|why| {
+        lines.parse_err(first, format!("could not compile expression: {}, {why}", name.text))
+    })
+}
+
 /// A name exactly as miekg/dns prints it; neither other cases nor numbers.
 fn exact(
     text: &str,
@@ -432,17 +480,28 @@ impl Plugin for Templates {
             remote: [0; ADDRESS_TEXT_BYTES_MAX],
             record: [0; TEMPLATE_RECORD_BYTES_MAX],
         };
-        Local { patterns: patterns.collect(), texts: Box::new(texts), scratch: Scratch::default() }
+        Local {
+            patterns: patterns.collect(),
+            texts: Box::new(texts),
+            memory: Memory::new(),
+            scratch: Scratch::default(),
+        }
     }
 
     fn serve(&self, local: &mut Local, cx: &mut Cx<'_>) -> Step<Frame> {
-        let question = cx.question();
-        if self.zones.find(question.lower).is_none() {
+        if self.zones.find(cx.question().lower).is_none() {
             return Step::Next;
         }
-        let name = presented(question.lower, &mut local.texts.name);
         for (i, block) in self.blocks.iter().enumerate() {
-            match block.judge(question, name, &mut local.patterns[i]) {
+            let question = cx.question();
+            let name = presented(question.lower, &mut local.texts.name);
+            let mut verdict = block.judge(question, name, &mut local.patterns[i]);
+            if let Verdict::Hit(pattern) = verdict
+                && !block.program.is_empty()
+            {
+                verdict = self.compute(local, cx, Hit { block: i as u16, pattern });
+            }
+            match verdict {
                 Verdict::Next => {}
                 Verdict::Stop => {
                     cx.fail(rcode::SERVFAIL, format_args!(""));
@@ -476,11 +535,33 @@ impl Plugin for Templates {
         let name = presented(question.lower, &mut local.texts.name);
         let (regex, places) = &mut local.patterns[hit.block as usize][hit.pattern as usize];
         regex.captures_read(places, name);
+        if !self.blocks[hit.block as usize].program.is_empty() {
+            // What it says was heard when the block was hit.
+            let _ = self.compute(local, cx, hit);
+        }
         self.records(local, cx, frame)
     }
 }
 
 impl Templates {
+    /// Computes the variables of the block whose pattern was hit, and tells what its conditions say.
+    fn compute(&self, local: &mut Local, cx: &Cx<'_>, hit: Hit) -> Verdict {
+        let (block, number) = (&self.blocks[hit.block as usize], hit.pattern as usize);
+        let question = cx.question();
+        let groups = Groups {
+            name: presented(question.lower, &mut local.texts.name),
+            pattern: &block.patterns[number],
+            places: &local.patterns[hit.block as usize][number].1,
+        };
+        let group = |name: &str| groups.text(name);
+        let query = Query { cx, labels: &self.labels, group: &group };
+        match block.program.run(&query, &mut local.memory) {
+            Ok(true) => Verdict::Hit(hit.pattern),
+            Ok(false) if block.fallthrough.covers(question.lower) => Verdict::Next,
+            Ok(false) | Err(_) => Verdict::Stop,
+        }
+    }
+
     fn begin(&self, local: &mut Local, cx: &mut Cx<'_>, hit: Hit) -> Step<Frame> {
         let block = &self.blocks[hit.block as usize];
         if block.rcode == rcode::SERVFAIL {
@@ -524,6 +605,7 @@ impl Templates {
             asked,
             message: Message::new(cx.asked(), asked),
             remote: write_text(remote, format_args!("{}", cx.client().ip())),
+            variables: Variables { program: &block.program, memory: &local.memory },
             meta: Meta { cx, labels: &self.labels },
         };
         record.make(&data, room, &mut local.scratch)

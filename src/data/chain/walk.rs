@@ -22,7 +22,7 @@ use crate::limits::{
     WALK_MEMORY_BYTES_MAX,
 };
 use crate::plugin::registry::Frame;
-use crate::wire::{Name, Rtype, rcode};
+use crate::wire::{Name, Question, Rtype, rcode};
 
 /// How a run of a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +251,7 @@ impl Walk {
             let mut cx = self.cx(core, generation, link);
             here.link.detached(&mut here.local.borrow_mut(), &mut cx, detached.note)
         };
-        let way = self.apply(step, link, mark, generation);
+        let way = self.apply(step, link, mark, core, generation);
         self.run(core, generation, way)
     }
 
@@ -286,7 +286,7 @@ impl Walk {
         match step {
             Step::Up => Way::Up,
             Step::Watch(frame) => self.watch(frame, cursor, mark),
-            step => self.apply(step, cursor, mark, generation),
+            step => self.apply(step, cursor, mark, core, generation),
         }
     }
 
@@ -338,7 +338,7 @@ impl Walk {
                 self.levels[self.depth].clear_reply();
                 self.go_below(link)
             }
-            step => self.apply(step, link, memory as usize, generation),
+            step => self.apply(step, link, memory as usize, core, generation),
         }
     }
 
@@ -348,6 +348,7 @@ impl Walk {
         step: Step<Frame>,
         link: u16,
         memory: usize,
+        core: &mut Core,
         generation: &Generation,
     ) -> Way {
         match step {
@@ -362,7 +363,7 @@ impl Walk {
                 if !self.push(frame, link, memory) {
                     return Way::Up;
                 }
-                self.enter(entry, link, generation);
+                self.enter(entry, link, core, generation);
                 Way::Down
             }
             Step::Fetch(frame, fetch) => {
@@ -404,8 +405,37 @@ impl Walk {
         Way::Stop
     }
 
+    /// Has the views tell where the level's question is served, if there is one where it would be
+    /// without them.
+    #[inline]
+    pub(in crate::data) fn judge(&mut self, core: &mut Core, generation: &Generation) {
+        let place = self.levels[self.depth].place;
+        let block = generation.snapshot.blocks.get(place.block as usize);
+        if block.is_some_and(|block| block.view.is_some()) {
+            self.choose(core, generation);
+        }
+    }
+
+    #[inline(never)]
+    fn choose(&mut self, core: &mut Core, generation: &Generation) {
+        let (depth, listener) = (self.depth, self.client.listener);
+        let Question { rtype, rclass, .. } = self.levels[depth].question();
+        let lower = self.levels[depth].lower;
+        let (name, lower) = (lower.as_name(), lower.as_name());
+        let question = Question { name, lower, rtype, rclass };
+        let snapshot = &generation.snapshot;
+        let place = route::choose(snapshot, listener, question, |place| {
+            self.levels[depth].place = place;
+            let Some(link) = snapshot.blocks[place.block as usize].view else { return true };
+            let Some(here) = generation.locals.get(place.block, link) else { return false };
+            let cx = self.cx(core, generation, link);
+            here.local.try_borrow().is_ok_and(|local| here.link.admits(&local, &cx))
+        });
+        self.levels[depth].place = place;
+    }
+
     /// Goes one level down, to the question that was placed.
-    fn enter(&mut self, entry: Entry, link: u16, generation: &Generation) {
+    fn enter(&mut self, entry: Entry, link: u16, core: &mut Core, generation: &Generation) {
         let here = self.levels[self.depth].place;
         self.depth += 1;
         let level = &mut self.levels[self.depth];
@@ -418,6 +448,7 @@ impl Walk {
                 let listener = self.client.listener;
                 let question = level.question();
                 level.place = route::place(&generation.snapshot, listener, question);
+                self.judge(core, generation);
             }
         }
     }

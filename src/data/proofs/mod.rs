@@ -86,6 +86,7 @@ impl Ground {
                 zone_label: zone.into(),
                 view_label: "".into(),
             }],
+            view: None,
             hinting: chain.iter().rposition(Link::has_hint).map(|link| link as u16),
             chain,
             metadata: Vec::new(),

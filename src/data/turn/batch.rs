@@ -194,6 +194,7 @@ impl Turn {
         let block = prepared.place.block;
         let Some(served) = current.snapshot.blocks.get(block as usize) else { return };
         if let Some(link) = served.hinting
+            && served.view.is_none()
             && let Some(here) = current.locals.get(block, link)
         {
             prepared.hinted = Some((link, here.link.hint(&here.local.borrow(), question)));
@@ -296,12 +297,14 @@ impl Turn {
             None => level.open(Name::ROOT, 0, rclass::IN, asked),
         }
         level.place = prepared.place;
-        if prepared.place.block != Place::NOWHERE && !prepared.failed {
+        let generation = self.generations.last().expect("a worker has adopted a snapshot");
+        self.walk.judge(&mut self.core, generation);
+        if self.walk.levels[0].place.block != Place::NOWHERE && !prepared.failed {
             return true;
         }
         let has_failed = view.question.is_none() || prepared.failed;
         let code = if has_failed { rcode::SERVFAIL } else { rcode::REFUSED };
-        level.state = ReplyState::Failed(code);
+        self.walk.levels[0].state = ReplyState::Failed(code);
         if !prepared.failed {
             self.core.tally.add(self.counters.dropped, 1);
         }

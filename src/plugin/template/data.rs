@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use regex::CaptureLocations;
 
 use super::Pattern;
-use crate::gotemplate::{Fields, Full, List, Map, Method, TextBuf, Value};
+use crate::expression::{Memory, Program, Value as Computed};
+use crate::gotemplate::{Fields, Full, List, Map, Method, Slice, TextBuf, Value};
 use crate::plugin::{Asked as Query, Cx};
 use crate::snapshot::MetaRef;
 use crate::wire::{Flags, opcode, rclass, rcode, rtype};
@@ -23,6 +24,7 @@ pub(super) struct Data<'q> {
     pub(super) asked: Asked<'q>,
     pub(super) message: Message<'q>,
     pub(super) remote: &'q str,
+    pub(super) variables: Variables<'q>,
     pub(super) meta: Meta<'q>,
 }
 
@@ -58,8 +60,28 @@ pub(super) struct Meta<'q> {
     pub(super) labels: &'q [(Box<str>, MetaRef)],
 }
 
-/// `.Var`, while there are no variables.
-struct NoVariables;
+/// `.Var`: the variables of the block. As a list, all values that expressions have made: variables
+/// that are lists are parts of it.
+pub(super) struct Variables<'q> {
+    pub(super) program: &'q Program,
+    pub(super) memory: &'q Memory,
+}
+
+impl Variables<'_> {
+    fn shown(&self, value: Computed) -> Value<'_> {
+        match value {
+            Computed::Nil | Computed::Map(_) => Value::Nil,
+            Computed::Bool(value) => Value::Bool(value),
+            Computed::Int(value) => Value::Int(value),
+            Computed::Float(value) => Value::Float(value),
+            Computed::Text(place) => Value::text(self.memory.text(place)),
+            Computed::List(place) => {
+                let range = place.range();
+                Value::List(Slice::part(self, range.start, range.end))
+            }
+        }
+    }
+}
 
 /// A registered name, as miekg/dns has it: nothing where there is none.
 pub(super) fn class_name(class: u16) -> &'static str {
@@ -88,7 +110,7 @@ impl Fields for Data<'_> {
             "Message" => Value::Object(&self.message),
             "Question" => Value::Object(&self.asked),
             "Remote" => Value::text(self.remote),
-            "Var" => Value::Map(&NoVariables),
+            "Var" => Value::Map(&self.variables),
             "Meta" => Value::Method(&self.meta),
             _ => return None,
         })
@@ -107,11 +129,22 @@ impl<'q> Message<'q> {
     }
 }
 
-impl Groups<'_> {
+impl<'q> Groups<'q> {
+    fn part(&self, at: usize) -> &'q str {
+        let text = self.places.get(at).and_then(|(from, to)| self.name.get(from..to));
+        text.unwrap_or_default()
+    }
+
+    /// The text of the group of this name or number; empty if there is none.
+    pub(super) fn text(&self, name: &str) -> &'q str {
+        let groups = &self.pattern.groups;
+        let found = groups.binary_search_by(|(known, _)| (**known).cmp(name));
+        found.map_or("", |at| self.part(groups[at].1))
+    }
+
     /// A group's text, empty where it took no part in the match.
     fn group(&self, at: usize) -> Value<'_> {
-        let text = self.places.get(at).and_then(|(from, to)| self.name.get(from..to));
-        Value::text(text.unwrap_or_default())
+        Value::text(self.part(at))
     }
 }
 
@@ -216,21 +249,36 @@ impl Method for Meta<'_> {
     }
 }
 
-impl Map for NoVariables {
+impl List for Variables<'_> {
+    fn type_name(&self) -> &'static str {
+        "[]interface {}"
+    }
+
+    fn len(&self) -> usize {
+        self.memory.all().len()
+    }
+
+    fn get(&self, at: usize) -> Value<'_> {
+        self.memory.all().get(at).map_or(Value::Nil, |value| self.shown(*value))
+    }
+}
+
+impl Map for Variables<'_> {
     fn type_name(&self) -> &'static str {
         "map[string]interface {}"
     }
 
     fn len(&self) -> usize {
-        0
+        self.program.names().len()
     }
 
-    fn entry(&self, _at: usize) -> (&[u8], Value<'_>) {
-        (b"", Value::Nil)
+    fn entry(&self, at: usize) -> (&[u8], Value<'_>) {
+        let sorted = self.program.sorted(at);
+        (self.program.names()[sorted].as_bytes(), self.shown(self.memory.variable(sorted)))
     }
 
-    fn get(&self, _key: &[u8]) -> Option<Value<'_>> {
-        None
+    fn get(&self, key: &[u8]) -> Option<Value<'_>> {
+        Some(self.shown(self.memory.variable(self.program.variable(key)?)))
     }
 
     fn zero(&self) -> Value<'_> {

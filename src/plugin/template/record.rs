@@ -34,10 +34,9 @@ impl Record {
         Ok(Self { section, template })
     }
 
-    /// The strings in the template that may be metadata labels.
-    pub(super) fn labels(&self) -> impl Iterator<Item = &str> {
-        let strings = self.template.strings().into_iter();
-        strings.filter(|text| text.contains('/'))
+    /// The strings in the template: metadata labels are among them.
+    pub(super) fn strings(&self) -> impl Iterator<Item = &str> {
+        self.template.strings().into_iter()
     }
 
     /// Makes the record into `scratch`. `text` is room for its text.
