@@ -463,12 +463,11 @@ fn compile_block(
         false => None,
     });
     let hinting = below.iter().rposition(Link::has_hint);
-    let view = below.iter().position(Link::judges);
     Ok(Block {
         servers,
         metadata: metadata.collect(),
         hinting: hinting.map(|index| index as u16),
-        view: view.map(|index| index as u16),
+        view: below.iter().position(Link::judges).map(|index| index as u16),
         debug: plan.facts.debug,
         chain: below,
     })

@@ -1,6 +1,7 @@
 //! From texts to a program: precedence climbing, names and kinds checked on the way.
 
 mod checks;
+mod several;
 
 use super::builtins::{self, Builtin, Loop};
 use super::lex::{Word, words};
@@ -8,8 +9,8 @@ use super::tree::{Id, Ids, Node, Operator, Program};
 use super::value::{Kind, Place, Value};
 use super::{Error, Function};
 use crate::limits::{
-    EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_HEIGHT_MAX, EXPRESSION_LITERALS_MAX,
-    EXPRESSION_MEMORY_BYTES_MAX, EXPRESSION_NODES_MAX, EXPRESSION_VARIABLES_MAX,
+    EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_HEIGHT_MAX, EXPRESSION_MEMORY_BYTES_MAX,
+    EXPRESSION_NODES_MAX, EXPRESSION_VARIABLES_MAX,
 };
 use crate::regexp;
 
@@ -648,78 +649,5 @@ impl Parser<'_> {
         self.expect(")")?;
         let below: Vec<Id> = [Some(list), body, start].into_iter().flatten().collect();
         self.add(at, Node::Loop(kind, list, body, start), gives, &below)
-    }
-
-    fn list(&mut self) -> Result<Id, Error> {
-        let at = self.at;
-        self.next();
-        let mut ids = Vec::new();
-        while self.sign() != "]" {
-            if !ids.is_empty() {
-                self.expect(",")?;
-                if self.sign() == "]" {
-                    break;
-                }
-            }
-            ids.push(self.expression(0)?);
-        }
-        self.next();
-        self.several(at, &ids, Kind::List)
-    }
-
-    fn map(&mut self) -> Result<Id, Error> {
-        let at = self.at;
-        self.next();
-        let mut ids = Vec::new();
-        while self.sign() != "}" {
-            if !ids.is_empty() {
-                self.expect(",")?;
-                if self.sign() == "}" {
-                    break;
-                }
-            }
-            let key = self.at;
-            ids.push(match self.word().clone() {
-                Word::Name(text) | Word::Text(text) => {
-                    self.next();
-                    self.text(key, &text)?
-                }
-                Word::Int(number) => {
-                    self.next();
-                    self.text(key, &number.to_string())?
-                }
-                Word::Sign("(") => self.expression(0)?,
-                _ => return Err(self.unexpected()),
-            });
-            self.expect(":")?;
-            ids.push(self.expression(0)?);
-        }
-        self.next();
-        self.several(at, &ids, Kind::Map)
-    }
-
-    /// A list or a map; of literals, it is one itself.
-    fn several(&mut self, at: usize, ids: &[Id], kind: Kind) -> Result<Id, Error> {
-        let program = &mut self.draft.program;
-        let values: Option<Vec<Value>> = ids
-            .iter()
-            .map(|id| match program.nodes[*id as usize] {
-                Node::Value(value) => Some(value),
-                _ => None,
-            })
-            .collect();
-        let is_list = kind == Kind::List;
-        if let Some(values) = values {
-            if program.values.len() + values.len() > EXPRESSION_LITERALS_MAX {
-                return Err(self.error(at, "too many literals"));
-            }
-            let place = Place { at: program.values.len() as u32, len: values.len() as u32 };
-            program.values.extend(values);
-            let value = if is_list { Value::List(place) } else { Value::Map(place) };
-            return self.add(at, Node::Value(value), kind, &[]);
-        }
-        let children = self.children(ids);
-        let node = if is_list { Node::List(children) } else { Node::Map(children) };
-        self.add(at, node, kind, ids)
     }
 }
