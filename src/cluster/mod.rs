@@ -1,7 +1,14 @@
 //! A library: a cluster's objects in, the answers of the Kubernetes DNS specification out.
 //!
 //! In the order that data takes: [`object`] are the parts of the API's objects that answers need,
-//! [`feed`] is how whoever watches a cluster hands them in.
+//! [`feed`] is how whoever watches a cluster hands them in; [`writer`] applies the difference to the
+//! [`index`], which is made of [`table`]s of what [`record`] holds; [`request`] is what a name in a
+//! question means.
 
 pub mod feed;
+pub mod index;
 pub mod object;
+pub mod record;
+pub mod request;
+pub mod table;
+pub mod writer;
