@@ -59,6 +59,9 @@
 //!    stands is plain data: a cursor, a stack of frames, a stack of levels (questions with their replies).
 //!    A query that waits is therefore copied into a *slot* (`data/slot.rs`) and goes on from there, in
 //!    the generation that it began in; no native stack and no future survives a wait.
+//!    What is asked of an upstream goes out by the worker's own sockets (`data/upstream/`): composed
+//!    from the level's question, sent in one batch at the end of the turn, and what comes back is
+//!    matched with it before anything else is done.
 //! 6. `data/finish.rs`: fits the reply to the client: failures written, truncation with TC, OPT and its
 //!    options. It alone writes these. The reply stands in the lane's own buffer: nothing is copied
 //!    before it is sent.

@@ -20,8 +20,10 @@ use corelane::data::rng::Rng;
 use corelane::data::tally::Tally;
 use corelane::data::transport::Lane;
 use corelane::data::turn::{Outlet, Turn};
+use corelane::data::upstream::network::{ChannelId, Network, Queries};
 use corelane::data::upstream::table::Upstreams;
-use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
+use corelane::data::upstream::{Unreached, Upstream};
+use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES};
 use corelane::publish::Turns;
 use corelane::wire::{NameBuf, rcode, records, rtype};
 use crossbeam::queue::ArrayQueue;
@@ -122,6 +124,63 @@ impl Outlet for Nowhere {
     }
 }
 
+/// Upstreams that reply to everything at once, and the clients that are answered.
+#[derive(Default)]
+struct Echo {
+    replies: Vec<(ChannelId, Box<[u8]>, usize)>,
+    used: usize,
+    answered: usize,
+}
+
+impl Outlet for Echo {
+    fn deliver(&mut self, _: &Client, message: &[u8], _: bool) -> bool {
+        assert_eq!((message[3] & 15, message[7]), (0, 1), "an answer");
+        self.answered += 1;
+        true
+    }
+
+    fn pass(&mut self, _: &Client) {
+        panic!("a query was passed over");
+    }
+
+    fn network(&mut self) -> Option<&mut dyn Network> {
+        Some(self)
+    }
+}
+
+impl Network for Echo {
+    fn open(&mut self, _: ChannelId, _: &Arc<Upstream>, _: bool) -> Result<(), Unreached> {
+        Ok(())
+    }
+
+    fn send(&mut self, channel: ChannelId, queries: &Queries) -> Result<(), Unreached> {
+        for query in queries.iter() {
+            if self.replies.len() == self.used {
+                let memory = vec![0; LANE_BYTES].into_boxed_slice();
+                self.replies.push((channel, memory, 0));
+            }
+            let (by, memory, len) = &mut self.replies[self.used];
+            // The question, whatever came behind it, and one address.
+            let name = query[12..].iter().position(|octet| *octet == 0).expect("a name");
+            let end = 12 + name + 5;
+            memory[..end].copy_from_slice(&query[..end]);
+            memory[2] |= 0x80;
+            memory[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+            let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+            memory[end..end + record.len()].copy_from_slice(&record);
+            (*by, *len) = (channel, end + record.len());
+            self.used += 1;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, _: ChannelId, _: &[u8]) -> Result<(), Unreached> {
+        Err(Unreached::NoRoom)
+    }
+
+    fn close(&mut self, _: ChannelId) {}
+}
+
 /// The folder with what the Corefiles name.
 fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("alloc");
@@ -206,6 +265,62 @@ impl Served {
         }
         allocations
     }
+}
+
+impl Served {
+    /// Asks all at once what an upstream is asked, which replies a millisecond later; gives the
+    /// allocations.
+    fn fetched_round(&mut self, messages: &[Vec<u8>], echo: &mut Echo) -> u64 {
+        let lanes = &mut self.lanes[..messages.len()];
+        for (lane, message) in lanes.iter_mut().zip(messages) {
+            lane.client.listener = self.listener;
+            lane.client.peer = ([192, 0, 2, 99], 40_000).into();
+            lane.input[..message.len()].copy_from_slice(message);
+            lane.input_len = message.len();
+        }
+        let before = allocated();
+        self.turn.core.now += 1_000_000;
+        self.turn.batch(lanes, echo);
+        self.turn.flush_upstreams(echo);
+        self.turn.core.now += 1_000_000;
+        for index in 0..std::mem::take(&mut echo.used) {
+            let (channel, len) = (echo.replies[index].0, echo.replies[index].2);
+            let mut memory = std::mem::take(&mut echo.replies[index].1);
+            self.turn.arrived(channel, &mut memory, len, echo);
+            echo.replies[index].1 = memory;
+        }
+        while self.events.pop().is_some() {}
+        allocated() - before
+    }
+}
+
+#[test]
+fn what_upstreams_are_asked() {
+    if !directives().built.contains(&"forward") {
+        return;
+    }
+    let lines = "prometheus 127.0.0.1:0\n errors\n forward . 192.0.2.1 192.0.2.2";
+    let mut served = Served::new(".", lines);
+    let names: Vec<String> = (0..BATCH_DATAGRAMS).map(|n| format!("n{n}.example.")).collect();
+    let asks = names.iter().map(|name| (NameBuf::parse(name).expect("a name"), name.len() % 2));
+    let messages: Vec<Vec<u8>> = asks
+        .map(|(name, edns)| {
+            let mut message = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, edns as u8];
+            message.extend(name.as_name().as_bytes());
+            message.extend([0, 1, 0, 1]);
+            message.extend(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0][..11 * edns]);
+            message
+        })
+        .collect();
+    let mut echo = Echo::default();
+    // Sockets are opened one a turn, and tables of what is in flight grow with chance.
+    for _ in 0..60 {
+        served.fetched_round(&messages, &mut echo);
+    }
+    echo.answered = 0;
+    let allocations: u64 = (0..ROUNDS).map(|_| served.fetched_round(&messages, &mut echo)).sum();
+    assert_eq!(echo.answered, ROUNDS * BATCH_DATAGRAMS);
+    assert_eq!(allocations, 0, "in {} queries that waited", echo.answered);
 }
 
 /// Proves that a block of these directives answers `asks`, and allocates nothing.

@@ -30,3 +30,8 @@ fn records() {
 fn reply_edit() {
     replay("reply_edit", bodies::reply_edit);
 }
+
+#[test]
+fn upstream_reply() {
+    replay("upstream_reply", bodies::upstream_reply);
+}

@@ -2,7 +2,7 @@
 //!
 //! [`worker`] turns; [`transport`] brings a batch; [`turn`] passes it through the gate, [`route`]
 //! finds the block, [`chain`] walks it, [`finish`] fits the reply, [`transport`] sends it. What
-//! waits is in a [`slot`].
+//! waits is in a [`slot`]; whom it asks meanwhile is an [`upstream`].
 
 pub mod worker;
 

@@ -32,6 +32,43 @@ pub fn query_parse(data: &[u8]) {
     assert_eq!(again.as_name().as_bytes(), name.as_bytes());
 }
 
+/// Octets as a question that was sent (after its length) and a message that comes under its id: only the
+/// reply to that question is taken for one, and giving it its letter case back leaves it as it was.
+pub fn upstream_reply(data: &[u8]) {
+    use corelane::data::upstream::compose::*;
+
+    let Some((len, rest)) = data.split_first() else { return };
+    let Some((question, message)) = rest.split_at_checked(usize::from(*len)) else { return };
+    let Ok((name, [_, _, _, _])) = Name::from_wire(question) else { return };
+    let keys = Keys::default();
+    let print = fingerprint(question, 0, &keys);
+    let judged = judge(message, &print, &keys);
+    let found = message.get(HEADER_BYTES..HEADER_BYTES + question.len()).unwrap_or_default();
+    let split = question.len() - 4;
+    match judged {
+        Judged::Reply => assert_eq!(found, question),
+        Judged::CaseLost => {
+            assert!(found != question && found[..split].eq_ignore_ascii_case(&question[..split]));
+            assert_eq!(found[split..], question[split..]);
+        }
+        Judged::Other | Judged::Garbage => return,
+    }
+    let flags = Flags::read(message);
+    assert!(flags.qr() && flags.opcode() == 0 && Counts::read(message).question == 1);
+    let mut restored = message.to_vec();
+    restore_case(&mut restored, name);
+    assert!(restored.eq_ignore_ascii_case(message));
+    assert_eq!(&restored[HEADER_BYTES..][..question.len()], question);
+    // A name of theirs may point at octets that are none of a name's.
+    if judged == Judged::Reply {
+        assert_eq!(restored, message);
+    }
+    let end = cut_short(&mut restored);
+    assert_eq!(end, HEADER_BYTES + question.len());
+    assert_eq!(validate(&restored[..end]), Ok(()));
+    assert!(Flags::read(&restored).tc());
+}
+
 /// Octets as a message from elsewhere: what is adopted is valid and survives every change.
 pub fn records_of(data: &[u8]) {
     let mut reply = Reply::new(vec![0; 65_535].into_boxed_slice());

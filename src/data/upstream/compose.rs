@@ -13,10 +13,11 @@
 
 use std::hash::BuildHasher;
 
-use foldhash::quality::RandomState;
-
 use crate::data::chain::Level;
 use crate::wire::{Counts, Flags, HEADER_BYTES, Name, rtype, skip_name};
+
+/// The key of fingerprints, each its own.
+pub type Keys = foldhash::quality::RandomState;
 
 /// What is remembered of a question that was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub fn compose(
     request: &[u8],
     id: u16,
     mix: Option<u64>,
-    keys: &RandomState,
+    keys: &Keys,
     out: &mut Vec<u8>,
 ) -> Fingerprint {
     let asked = &level.asked;
@@ -89,7 +90,7 @@ fn mix_case(name: &mut [u8], mut mix: u64) {
 }
 
 /// Hashes a question: a name in wire form, type and class.
-fn fingerprint(question: &[u8], opcode: u8, keys: &RandomState) -> Fingerprint {
+pub fn fingerprint(question: &[u8], opcode: u8, keys: &Keys) -> Fingerprint {
     let mut lower = [0; 260];
     let lower = &mut lower[..question.len().min(260)];
     lower.copy_from_slice(&question[..lower.len()]);
@@ -101,7 +102,7 @@ fn fingerprint(question: &[u8], opcode: u8, keys: &RandomState) -> Fingerprint {
 }
 
 /// Judges a message whose id is that of the query which `print` is of.
-pub fn judge(message: &[u8], print: &Fingerprint, keys: &RandomState) -> Judged {
+pub fn judge(message: &[u8], print: &Fingerprint, keys: &Keys) -> Judged {
     let flags = Flags::read(message);
     if message.len() < HEADER_BYTES {
         return Judged::Garbage;
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn only_the_question_that_was_sent_is_replied_to() {
-        let keys = RandomState::default();
+        let keys = Keys::default();
         let sent = question("wWw.ExAmple.org.");
         let print = fingerprint(&sent, 0, &keys);
         let judged = |message: &[u8]| judge(message, &print, &keys);

@@ -17,11 +17,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use foldhash::quality::RandomState;
 use foldhash::{HashMap, HashMapExt};
 
 use super::channel::{Channel, Channels};
-use super::compose::{Fingerprint, Judged, compose, judge};
+use super::compose::{Fingerprint, Judged, Keys, compose, judge};
 use super::network::{ChannelId, Network, Queries};
 use super::secret::Secrets;
 use super::{Carrier, Unreached, Upstream};
@@ -124,7 +123,7 @@ pub struct Upstreams {
     /// Channels that have failed, whose flights are still to be told.
     lost: Vec<(ChannelId, Unreached)>,
     secrets: Secrets,
-    keys: RandomState,
+    keys: Keys,
     one: Vec<u8>,
     swept: Nanos,
 }
@@ -141,7 +140,7 @@ impl Upstreams {
             unsent: Vec::new(),
             lost: Vec::new(),
             secrets: Secrets::new(),
-            keys: RandomState::default(),
+            keys: Keys::default(),
             one: Vec::new(),
             swept: 0,
         }

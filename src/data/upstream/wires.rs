@@ -243,3 +243,6 @@ pub(super) fn cause_of(error: &io::Error) -> Unreached {
         None => Unreached::Malformed,
     }
 }
+
+#[cfg(test)]
+mod tests;

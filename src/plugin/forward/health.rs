@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
@@ -205,18 +206,38 @@ where
 /// RFC 8484 section 4.1, by POST as CoreDNS probes whatever `doh_method` says.
 async fn by_https(upstream: &Upstream, target: &HttpsTarget, mut query: Vec<u8>) -> io::Result<()> {
     query[..2].fill(0);
-    let stream = TokioIo::new(secure(upstream, &target.tls).await?);
+    let stream = secure(upstream, &target.tls).await?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let (stream, body) = (TokioIo::new(stream), Full::new(Bytes::from(query)));
+    let HttpsTarget { authority, path, .. } = target;
+    let request = hyper::Request::post(if http2 {
+        format!("https://{authority}{path}")
+    } else {
+        path.to_string()
+    })
+    .header("content-type", "application/dns-message")
+    .header("accept", "application/dns-message");
+    if http2 {
+        let (mut requests, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+                .await
+                .map_err(io::Error::other)?;
+        let request = request.body(body).map_err(io::Error::other)?;
+        return answer_of(requests.send_request(request), connection).await;
+    }
     let (mut requests, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
-            .await
-            .map_err(io::Error::other)?;
-    let request = hyper::Request::post(format!("https://{}{}", target.authority, target.path))
-        .header("content-type", "application/dns-message")
-        .header("accept", "application/dns-message")
-        .body(Full::new(Bytes::from(query)))
-        .map_err(io::Error::other)?;
+        hyper::client::conn::http1::handshake(stream).await.map_err(io::Error::other)?;
+    let request = request.header("host", &**authority).body(body).map_err(io::Error::other)?;
+    answer_of(requests.send_request(request), connection).await
+}
+
+/// Waits for the response that the connection brings, and judges it.
+async fn answer_of(
+    response: impl Future<Output = hyper::Result<hyper::Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> io::Result<()> {
     let answer = async {
-        let response = requests.send_request(request).await.map_err(io::Error::other)?;
+        let response = response.await.map_err(io::Error::other)?;
         let status = response.status();
         if status != 200 {
             return Err(io::Error::other(format!("HTTP status {status}")));
@@ -228,11 +249,15 @@ async fn by_https(upstream: &Upstream, target: &HttpsTarget, mut query: Vec<u8>)
             false => Err(io::Error::new(io::ErrorKind::InvalidData, "no DNS message")),
         }
     };
+    let (mut answer, mut connection) = (pin!(answer), pin!(connection));
     tokio::select! {
-        answer = answer => answer,
-        ended = connection => Err(ended.map_or_else(io::Error::other, |()| {
-            io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed")
-        })),
+        biased;
+        answer = &mut answer => answer,
+        // What it has brought before its end is still to be read.
+        ended = &mut connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(io::Error::other(error)),
+        },
     }
 }
 
