@@ -184,6 +184,9 @@ pub const TSIG_FUDGE_SECONDS: u16 = 300;
 /// and a time.
 pub const TSIG_BYTES_MAX: usize = NAME_BYTES_MAX + 10 + 13 + 16 + TSIG_MAC_BYTES_MAX + 6;
 
+/// Zones of ended transfers that wait to be dropped by control; those of more are dropped at once.
+pub const TRANSFERS_ENDED_MAX: usize = 64;
+
 /// Octets of an event from a worker to control: a name, a message's fields, some metadata.
 pub const EVENT_BYTES_MAX: usize = 768;
 

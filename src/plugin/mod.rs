@@ -48,6 +48,7 @@ mod shed;
 pub mod site;
 mod template;
 mod timeouts;
+mod transfer;
 mod tsig;
 mod view;
 mod whoami;

@@ -303,7 +303,7 @@ registry! {
         tls;
         minimal = minimal::Minimal;
         template = template::Template;
-        transfer;
+        transfer = transfer::Transfer;
         hosts = hosts::Hosts;
         route53;
         azure;
@@ -342,6 +342,7 @@ registry! {
         Authority(super::authority::Authority) "file";
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Signed(super::tsig::Link) "tsig";
+        Transfers(super::transfer::Link) "transfer";
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";
         Forward(super::forward::Link) "forward";
