@@ -125,6 +125,9 @@ pub mod zone;
 // A library: a cluster's objects in, the answers of the Kubernetes DNS specification out.
 pub mod cluster;
 
+// A library: what `cache` stores messages in: read without a lock, one budget of octets.
+pub mod store;
+
 // A library: Go's `text/template`, as far as DNS records need it.
 pub mod gotemplate;
 

@@ -327,6 +327,31 @@ pub const UPSTREAM_PLAIN_NANOS: u64 = 3600 * 1_000_000_000;
 /// Rounds in which a turn tells queries that their upstream cannot be reached: each may ask the next.
 pub const TURN_UPSTREAM_ROUNDS_MAX: usize = 16;
 
+/// Words of eight octets of a segment of the cache's memory: the longest message with the offsets of
+/// all its TTLs fits, and ten caches that hold next to nothing hold less than 4 MiB.
+pub const STORE_SEGMENT_WORDS: usize = 10_240;
+/// Chunks of 1,024 segments: a budget of 80 GiB.
+pub const STORE_CHUNKS_MAX: usize = 1024;
+/// Octets of an entry of the cache that its table is laid out for: shorter ones are rare.
+pub const STORE_ENTRY_BYTES_MIN: usize = 128;
+/// Segments that one put frees at most, when the budget has become smaller than what is in use.
+pub const STORE_SHRINKS_MAX: usize = 8;
+/// Entries that one put moves before it evicts the next one, asked for or not.
+pub const STORE_MOVES_MAX: usize = 64;
+
+/// Octets of all caches together, where the Corefile names no budget: three of CoreDNS's usual size.
+pub const CACHE_BUDGET_BYTES: usize = 64 << 20;
+/// The least budget of all caches that can be set, in octets.
+pub const CACHE_BUDGET_BYTES_MIN: usize = 1 << 20;
+/// Nanoseconds for which a query waits for another that asks the same: an upstream has failed by then.
+pub const CACHE_JOIN_NANOS: u64 = 10_000_000_000;
+/// Aliases of an answer that are followed to see whether it is one: what is longer is not stored.
+pub const CACHE_ALIASES_MAX: usize = 32;
+/// Look-ups of one query that found their entry being replaced, before it counts as missing.
+pub const CACHE_RETRIES_MAX: usize = 4;
+/// Nanoseconds after which an entry may be refreshed again when nobody told how the last one ended.
+pub const CACHE_REFRESH_NANOS: u64 = WALK_NANOS_MAX;
+
 /// Files that include each other, one in the other (`$INCLUDE`): as deep as CoreDNS goes.
 pub const ZONE_INCLUDE_DEPTH_MAX: usize = 7;
 /// Steps of one `$GENERATE`, less one: as many as CoreDNS takes.

@@ -412,7 +412,13 @@ fn compile_block(
     let mut labels = Vec::new();
     let mut below: Vec<Link> = Vec::new();
     let mut errors = Vec::new();
-    for (name, place, key, parsed) in plan.parsed.into_iter().rev() {
+    let mut beneath = String::new();
+    for (name, place, own, parsed) in plan.parsed.into_iter().rev() {
+        let key = match parsed.rests_on_below() {
+            true => format!("{own}\u{0}above\u{0}{beneath}"),
+            false => own.clone(),
+        };
+        beneath.extend(["\u{0}", &own]);
         let old = ground
             .old
             .filter(|_| parsed.is_carried())

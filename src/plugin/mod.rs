@@ -17,6 +17,7 @@ pub mod authority;
 mod auto;
 mod bind;
 mod bufsize;
+mod cache;
 mod cancel;
 mod chaos;
 mod conditions;
@@ -157,6 +158,10 @@ pub trait Directive: Sized {
     /// the snapshot before, with its tables, tasks and counters. True of plugins that own data and
     /// find no others.
     const CARRIED: bool = false;
+
+    /// Whether such a link is taken over only while all directives below it in the block are as they
+    /// were too: what it holds came from them.
+    const RESTS_ON_BELOW: bool = false;
 
     /// Reads all uses of the directive in one server block.
     ///

@@ -67,6 +67,16 @@ macro_rules! registry {
             }
         }
 
+        impl Parsed {
+            /// See [`Directive::RESTS_ON_BELOW`].
+            pub fn rests_on_below(&self) -> bool {
+                match self {
+                    $($(Self::$directive(_) =>
+                        <super::$module::$directive as Directive>::RESTS_ON_BELOW,)?)*
+                }
+            }
+        }
+
         /// The file of each directive that is built in: its head is the manual.
         pub const SOURCES: &[(&str, &str)] = &[
             $($((stringify!($name), source!($module)),)?)*
@@ -297,7 +307,7 @@ registry! {
         rewrite;
         autopath;
         acl;
-        cache;
+        cache = cache::Cache;
         header = header::Header;
         dnssec;
         tls;
@@ -328,6 +338,7 @@ registry! {
         Counting(super::prometheus::Counting) "prometheus";
         Cancel(super::cancel::Cancel) "cancel";
         Nsid(super::nsid::Nsid) "nsid";
+        Cache(super::cache::Link) "cache";
         Bufsize(super::bufsize::Bufsize) "bufsize";
         LocalNames(super::local::Link) "local";
         Dns64(super::dns64::Link) "dns64";

@@ -607,6 +607,29 @@ impl Reply {
         Ok(())
     }
 
+    /// Becomes a message that `write` puts into the buffer, one that a reply held before: it is not
+    /// walked again. `write` gives its octets, or 0, which leaves the reply empty.
+    pub fn fill<T>(&mut self, write: impl FnOnce(&mut [u8]) -> (usize, T)) -> T {
+        self.clear();
+        let room = self.capacity();
+        let (len, result) = write(&mut self.buf[..room]);
+        if (HEADER_BYTES..=room).contains(&len) {
+            self.take_up(len);
+        }
+        result
+    }
+
+    /// The buffer holds a whole message of `len` octets.
+    fn take_up(&mut self, len: usize) {
+        self.len = len;
+        let counts = self.counts();
+        self.section = counts.last_section();
+        if counts.question == 1 {
+            let name = Name::from_wire(&self.buf[HEADER_BYTES..len]);
+            self.question_len = name.map_or(0, |(name, _)| name.len() as u8);
+        }
+    }
+
     /// Becomes a copy of a message that a reply held before: it is not walked again.
     ///
     /// # Errors
@@ -617,13 +640,7 @@ impl Reply {
             return Err(Full);
         }
         self.buf.get_mut(..message.len()).ok_or(Full)?.copy_from_slice(message);
-        self.len = message.len();
-        let counts = self.counts();
-        self.section = counts.last_section();
-        if counts.question == 1 {
-            let name = Name::from_wire(&message[HEADER_BYTES..]);
-            self.question_len = name.map_or(0, |(name, _)| name.len() as u8);
-        }
+        self.take_up(message.len());
         Ok(())
     }
 }

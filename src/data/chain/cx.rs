@@ -513,6 +513,11 @@ impl<'w> Cx<'w> {
         self.walk.permit = None;
     }
 
+    /// As `landed`, to hold while the reply is written.
+    pub fn take_landed(&mut self) -> Option<Arc<[u8]>> {
+        self.walk.landed.take()
+    }
+
     /// Remembers octets until the frame that this step returns is resumed. Nothing when the walk's
     /// memory is full.
     pub fn keep(&mut self, bytes: &[u8]) -> Option<Span> {
@@ -548,6 +553,12 @@ impl<'w> Cx<'w> {
     /// begins with this link's `detached(note)`, and may land what this one leads. `false`: too many
     /// are waiting already.
     pub fn detach(&mut self, note: u64) -> bool {
+        self.detach_over(note, self.walk.client.transport)
+    }
+
+    /// As `detach`, as if the client had come by `transport`: a reply is fitted to no datagram when it
+    /// goes to nobody.
+    pub fn detach_over(&mut self, note: u64, transport: Transport) -> bool {
         if self.core.detached.len() >= DETACHED_MAX {
             return false;
         }
@@ -561,7 +572,7 @@ impl<'w> Cx<'w> {
             link: self.link,
             note,
             generation: self.snapshot.generation,
-            client: self.walk.client,
+            client: Client { transport, ..self.walk.client },
             led: self.walk.led,
         };
         self.core.detached.push(detached);

@@ -245,7 +245,8 @@ impl Tally {
 
     /// A series whose value is read when the page is made: a gauge, or with a family that is a
     /// counter one that somebody else counts (the kernel). Of several with the same labels the
-    /// newest living one is shown. `read` must not register anything.
+    /// newest living one is shown, unless it is not a number: there is nothing to show yet. `read`
+    /// must not register anything.
     pub fn gauge_fn(&self, family: &'static Family, labels: &[&str], read: Read) -> Gauge {
         let mut registry = self.registry();
         let key = registry.admit(family, &[], labels);
@@ -308,8 +309,14 @@ impl Entry {
         page.family(family.name, family.help, family.kind, |page| match &mut self.series {
             Series::Readings(readings) => {
                 readings.retain(|labels, held| {
-                    let newest = held.iter().rev().find_map(Weak::upgrade);
-                    newest.inspect(|r| page.float("", labels, Gauge(r.clone()).get())).is_some()
+                    let Some(newest) = held.iter().rev().find_map(Weak::upgrade) else {
+                        return false;
+                    };
+                    let value = Gauge(newest).get();
+                    if !value.is_nan() {
+                        page.float("", labels, value);
+                    }
+                    true
                 });
             }
             Series::Cells(series) => {

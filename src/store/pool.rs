@@ -1,0 +1,195 @@
+//! Segments of memory that all tables share, within one budget.
+//!
+//! A segment is made when it is first needed and lives as long as the pool, so that a reader may look
+//! into one that has been given to another table meanwhile: it finds other words, and notices.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+#[allow(clippy::disallowed_types, reason = "taken for segments and tables, never by a reader")]
+use std::sync::Mutex;
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
+
+use super::table::Table;
+use crate::limits::{STORE_CHUNKS_MAX, STORE_SEGMENT_WORDS, STORE_SHRINKS_MAX};
+
+/// Segments of one chunk of the directory.
+const CHUNK_SEGMENTS: usize = 1024;
+/// Octets of a segment.
+const SEGMENT_BYTES: usize = STORE_SEGMENT_WORDS * 8;
+
+type Segment = Box<[AtomicU64]>;
+type Chunk = Box<[OnceLock<Segment>]>;
+
+/// The segments of the process.
+pub struct Pool {
+    chunks: Box<[OnceLock<Chunk>]>,
+    free: Locked<Free>,
+    tables: Locked<Vec<Weak<Table>>>,
+    /// Octets in use: segments, and the slots of tables.
+    used: AtomicUsize,
+    limit: AtomicUsize,
+    wishes: Locked<Vec<usize>>,
+}
+
+#[allow(clippy::disallowed_types, reason = "see above")]
+type Locked<T> = Mutex<T>;
+
+#[derive(Default)]
+struct Free {
+    ids: Vec<u32>,
+    /// Segments that were ever made; the first has number 1.
+    made: u32,
+}
+
+/// Makes `count` cells by `make`.
+fn cells<T>(count: usize, make: impl Fn() -> T) -> Box<[T]> {
+    (0..count).map(|_| make()).collect()
+}
+
+/// A lock that a panic cannot leave in a bad state: at worst octets are lost to the budget.
+fn locked<T>(lock: &Locked<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// No segments yet; at most `limit` octets.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            chunks: cells(STORE_CHUNKS_MAX, OnceLock::new),
+            free: Locked::default(),
+            tables: Locked::default(),
+            used: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            wishes: Locked::default(),
+        })
+    }
+
+    /// Changes what is wished for: the largest wish is the budget. Memory over it is given to no table
+    /// again as it comes free.
+    fn wish(&self, change: impl FnOnce(&mut Vec<usize>)) {
+        let mut wishes = locked(&self.wishes);
+        change(&mut wishes);
+        if let Some(largest) = wishes.iter().max() {
+            self.limit.store(*largest, Relaxed);
+        }
+    }
+
+    /// The budget in octets.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+
+    /// Octets in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Tables that live.
+    pub(super) fn enter(&self, table: &Arc<Table>, bytes: usize) {
+        self.used.fetch_add(bytes, Relaxed);
+        let mut tables = locked(&self.tables);
+        tables.retain(|weak| weak.strong_count() > 0);
+        tables.push(Arc::downgrade(table));
+    }
+
+    /// A table goes: so many octets of its own come free.
+    pub(super) fn leave(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// The words of a segment.
+    #[inline]
+    pub(super) fn segment(&self, id: u32) -> Option<&[AtomicU64]> {
+        let chunk = self.chunks.get(id as usize / CHUNK_SEGMENTS)?.get()?;
+        chunk[id as usize % CHUNK_SEGMENTS].get().map(|segment| &**segment)
+    }
+
+    /// Whether the budget has room for one more segment.
+    pub(super) fn has_room(&self) -> bool {
+        self.used() + SEGMENT_BYTES <= self.limit()
+    }
+
+    /// A segment for a table, also over the budget: who asks has made room, or is about to.
+    pub(super) fn take(&self) -> Option<u32> {
+        let mut free = locked(&self.free);
+        let id = match free.ids.pop() {
+            Some(id) => id,
+            None => {
+                let id = free.made + 1;
+                let chunk = self.chunks.get(id as usize / CHUNK_SEGMENTS)?;
+                let chunk = chunk.get_or_init(|| cells(CHUNK_SEGMENTS, OnceLock::new));
+                let word = || AtomicU64::new(0);
+                chunk[id as usize % CHUNK_SEGMENTS].get_or_init(|| cells(STORE_SEGMENT_WORDS, word));
+                free.made = id;
+                id
+            }
+        };
+        self.used.fetch_add(SEGMENT_BYTES, Relaxed);
+        Some(id)
+    }
+
+    /// Takes a segment back.
+    pub(super) fn give(&self, id: u32) {
+        locked(&self.free).ids.push(id);
+        self.used.fetch_sub(SEGMENT_BYTES, Relaxed);
+    }
+
+    /// Makes room for a segment: the largest table loses its oldest entries. Not to be called with a
+    /// table's lock held.
+    pub(super) fn make_room(&self) {
+        for _ in 0..STORE_SHRINKS_MAX {
+            if self.has_room() {
+                return;
+            }
+            let largest = {
+                let tables = locked(&self.tables);
+                tables.iter().filter_map(Weak::upgrade).max_by_key(|table| table.segments())
+            };
+            if let Some(table) = largest {
+                table.shrink();
+            }
+        }
+    }
+}
+
+/// A share in the pool of the process, which lives as long as somebody has one.
+pub struct Share {
+    pool: Arc<Pool>,
+    wish: usize,
+}
+
+impl Share {
+    /// A share in the one pool of the process. Its budget is the largest that anybody wishes.
+    pub fn new(wish: usize) -> Self {
+        static OF_PROCESS: Locked<Weak<Pool>> = Locked::new(Weak::new());
+        let mut living = locked(&OF_PROCESS);
+        let pool = living.upgrade().unwrap_or_else(|| {
+            let pool = Pool::new(wish);
+            *living = Arc::downgrade(&pool);
+            pool
+        });
+        drop(living);
+        let share = Self { pool, wish };
+        share.pool.wish(|wishes| wishes.push(wish));
+        share
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.pool.wish(|wishes| {
+            if let Some(at) = wishes.iter().position(|wish| *wish == self.wish) {
+                wishes.swap_remove(at);
+            }
+        });
+    }
+}
+
+/// Cells of zero.
+pub(super) fn zeros(count: usize) -> Box<[AtomicU64]> {
+    cells(count, || AtomicU64::new(0))
+}
