@@ -97,7 +97,16 @@ impl Flights {
 
     /// Ends a flight and wakes those who joined.
     pub fn land(&self, key: FlightKey, message: Option<Arc<[u8]>>) {
+        self.land_with(key, || message);
+    }
+
+    /// As `land`, with a message that is only made where somebody joined.
+    pub fn land_with(&self, key: FlightKey, message: impl FnOnce() -> Option<Arc<[u8]>>) {
         let Some((_, waiters)) = self.table.remove(&key) else { return };
+        if waiters.is_empty() {
+            return;
+        }
+        let message = message();
         for waiter in waiters {
             if let Some(mailbox) = self.mailboxes.get(waiter.worker as usize) {
                 // A full mailbox loses the wake-up: the waiter's deadline still ends its wait.

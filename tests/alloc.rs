@@ -391,3 +391,13 @@ fn plugins_of_answers() {
         prove(".", &format!("{own}\n {lines}"), asks);
     }
 }
+
+#[test]
+fn what_the_cache_has() {
+    // Not what the chain refuses: that is asked for anew each time.
+    let (_, stored) = OF_THE_ZONE.split_last().expect("something is asked");
+    prove(".", &format!("cache\n {FILE}"), stored);
+    let options = "success 2000 3600 60\n prefetch 1000000\n serve_stale\n keepttl\n budget 16MiB";
+    let lines = format!("errors\n loadbalance\n cache {{\n {options}\n }}\n {FILE}");
+    prove(".", &lines, stored);
+}

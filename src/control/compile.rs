@@ -402,6 +402,15 @@ fn listeners(
     Ok(listeners)
 }
 
+/// What has to be equal for a directive to be carried over: its own words, and where it rests on those
+/// below it, theirs. Adds it to what is beneath the next one.
+fn standing_on(beneath: &mut String, own: String, rests: bool) -> String {
+    let key = if rests { format!("{own}\u{0}above\u{0}{beneath}") } else { own.clone() };
+    beneath.push('\u{0}');
+    beneath.push_str(&own);
+    key
+}
+
 fn compile_block(
     plan: Planned,
     graph: &mut Graph,
@@ -414,11 +423,7 @@ fn compile_block(
     let mut errors = Vec::new();
     let mut beneath = String::new();
     for (name, place, own, parsed) in plan.parsed.into_iter().rev() {
-        let key = match parsed.rests_on_below() {
-            true => format!("{own}\u{0}above\u{0}{beneath}"),
-            false => own.clone(),
-        };
-        beneath.extend(["\u{0}", &own]);
+        let key = standing_on(&mut beneath, own, parsed.rests_on_below());
         let old = ground
             .old
             .filter(|_| parsed.is_carried())

@@ -3,9 +3,9 @@
 //! A segment is made when it is first needed and lives as long as the pool, so that a reader may look
 //! into one that has been given to another table meanwhile: it finds other words, and notices.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 #[allow(clippy::disallowed_types, reason = "taken for segments and tables, never by a reader")]
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::table::Table;
@@ -118,7 +118,8 @@ impl Pool {
                 let chunk = self.chunks.get(id as usize / CHUNK_SEGMENTS)?;
                 let chunk = chunk.get_or_init(|| cells(CHUNK_SEGMENTS, OnceLock::new));
                 let word = || AtomicU64::new(0);
-                chunk[id as usize % CHUNK_SEGMENTS].get_or_init(|| cells(STORE_SEGMENT_WORDS, word));
+                chunk[id as usize % CHUNK_SEGMENTS]
+                    .get_or_init(|| cells(STORE_SEGMENT_WORDS, word));
                 free.made = id;
                 id
             }

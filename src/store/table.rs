@@ -9,10 +9,10 @@
 //! they were has copied one whole entry: its place is written again only after its slot has changed,
 //! and in place only after its first word has.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, fence};
 #[allow(clippy::disallowed_types, reason = "taken by who puts an entry in, never by a reader")]
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::pool::{Pool, zeros};
@@ -304,7 +304,7 @@ impl Table {
         };
         let words = &entry[HEADER_WORDS..];
         let (chunks, rest) = target.as_chunks_mut::<8>();
-        if words.len() < chunks.len() + 1 + sizes.ttls().div_ceil(4) {
+        if words.len() < (len + tail).div_ceil(8) + sizes.ttls().div_ceil(4) {
             return Read::Gone;
         }
         for (chunk, word) in chunks.iter_mut().zip(words) {

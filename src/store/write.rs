@@ -100,7 +100,9 @@ impl Table {
         let name = Slot::new(hash, class, bits);
         // Most have none: a look without the lock.
         let mut found = false;
-        self.find(hash, |candidate| found |= candidate.class() == class && candidate.bits() == bits);
+        self.find(hash, |candidate| {
+            found |= candidate.class() == class && candidate.bits() == bits
+        });
         if found {
             let mut writer = self.writer();
             if let Some(slot) = self.slot_of(hash, name) {
@@ -181,13 +183,7 @@ impl Table {
         Some(slot)
     }
 
-    fn insert(
-        &self,
-        writer: &mut Writer,
-        name: Slot,
-        hash: u64,
-        item: Item<'_>,
-    ) -> Option<u32> {
+    fn insert(&self, writer: &mut Writer, name: Slot, hash: u64, item: Item<'_>) -> Option<u32> {
         let class = item.class as usize;
         let most = self.wanted.entries_max[class];
         while self.entries[class].load(Relaxed) >= most {
@@ -327,7 +323,9 @@ impl Table {
                 if !queue.is_mostly_dead() {
                     break;
                 }
-                let Some(place) = queue.take(&self.pool, |place| self.size_at(place)) else { break };
+                let Some(place) = queue.take(&self.pool, |place| self.size_at(place)) else {
+                    break;
+                };
                 if let Some((slot, _)) = self.owner_of(place) {
                     self.relocate(writer, slot, place, main);
                 }

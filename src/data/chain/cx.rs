@@ -549,6 +549,13 @@ impl<'w> Cx<'w> {
         self.core.flights.land(key, message);
     }
 
+    /// As `land`, with what `message` makes of the level, where somebody joined.
+    pub fn land_level(&mut self, key: FlightKey, message: impl FnOnce(&Level) -> Arc<[u8]>) {
+        self.walk.led.remove(key);
+        let level = &self.walk.levels[self.walk.depth];
+        self.core.flights.land_with(key, || Some(message(level)));
+    }
+
     /// Walks the same question below this link in a slot of its own, without a client; the walk
     /// begins with this link's `detached(note)`, and may land what this one leads. `false`: too many
     /// are waiting already.

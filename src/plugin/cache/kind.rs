@@ -112,7 +112,9 @@ fn is_expired(record: &Record, reply: &Reply) -> bool {
 /// Whether the answer section holds a record of the type that was asked for, at the name that the
 /// aliases from the question lead to (RFC 1034 section 3.6.2).
 fn answers_question(question: Question<'_>, reply: &Reply) -> bool {
-    let is_class = |record: &Record| matches!(question.rclass, rclass::ANY) || record.rclass == question.rclass;
+    let is_class = |record: &Record| {
+        matches!(question.rclass, rclass::ANY) || record.rclass == question.rclass
+    };
     let answers = || {
         let records = reply.records().flatten();
         records.filter(|record| record.section == Section::Answer && is_class(record))

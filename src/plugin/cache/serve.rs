@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Link;
 use super::entry::{Found, Key};
-use super::kind::Kind;
+use super::kind::{Kind, is_question_of, is_reply_to};
 use super::landing::{self, Landing};
 use crate::cells::FlightKey;
 use crate::limits::{CACHE_JOIN_NANOS, CACHE_REFRESH_NANOS};
@@ -102,17 +102,17 @@ impl Link {
             return Step::Watch(Frame::new(Why::Memory, cx));
         }
         let key = self.key(scratch, cx);
-        match self.from_entry(scratch, cx, key) {
+        match self.answer_stored(scratch, cx, key) {
             Some(step) => step,
             None => {
                 self.count(cx, |cells| cells.misses);
-                self.from_below(cx, key)
+                self.ask_below(cx, key)
             }
         }
     }
 
     /// Serves a query from its entry, if it has one.
-    fn from_entry(&self, scratch: &Scratch, cx: &mut Cx<'_>, key: Key) -> Option<Step<Frame>> {
+    fn answer_stored(&self, scratch: &Scratch, cx: &mut Cx<'_>, key: Key) -> Option<Step<Frame>> {
         let verify = self.settings.stale.is_some_and(|stale| stale.verify);
         if verify {
             let found = self.pick(key, cx.core.now)?;
@@ -201,7 +201,7 @@ impl Link {
     }
 
     /// Serves a query that has no entry: by the plugins below, or with who asks them already.
-    fn from_below(&self, cx: &mut Cx<'_>, key: Key) -> Step<Frame> {
+    fn ask_below(&self, cx: &mut Cx<'_>, key: Key) -> Step<Frame> {
         let frame = Frame::new(Why::Miss, cx);
         if key.has_options {
             return Self::go_below(cx, frame);
@@ -261,8 +261,7 @@ impl Link {
     /// Tells those who wait how the query has ended, if this one leads.
     fn land(cx: &mut Cx<'_>, frame: Frame) {
         if frame.leads {
-            let told = landing::of_level(cx.level());
-            cx.land(frame.key(), Some(told));
+            cx.land_level(frame.key(), landing::of_level);
         }
     }
 
@@ -272,7 +271,9 @@ impl Link {
         let written = cx.level().state == ReplyState::Written;
         let stale = frame.why != Why::Prefetch;
         let mut refreshed = !stale;
-        if written && !cx.level().reply.flags().tc() {
+        let level = cx.level();
+        let fits = written && is_reply_to(level.question(), &level.reply);
+        if fits && !level.reply.flags().tc() {
             let shaped = self.shape(scratch, cx, true);
             let code = cx.level().rcode();
             let newer = match self.settings.prefer_positive {
@@ -350,7 +351,7 @@ impl Link {
         let key = self.key(scratch, cx);
         match self.write_best(scratch, cx, key) {
             Some(_) => Step::Up,
-            None => self.from_below(cx, key),
+            None => self.ask_below(cx, key),
         }
     }
 
@@ -362,7 +363,7 @@ impl Link {
         };
         match landing {
             Landing::Message(message) => {
-                if !super::kind::is_question_of(cx.question(), message) {
+                if !is_question_of(cx.question(), message) {
                     return self.again(scratch, cx);
                 }
                 if message.len() > cx.reply().capacity() && !cx.enlarge() {

@@ -105,9 +105,9 @@ fn duration(lines: &Lines<'_>, word: &Token) -> Result<Option<Duration>, Corefil
     match word.text.strip_prefix('-') {
         Some(text) => {
             let unsigned = Token { text: text.to_owned(), ..word.clone() };
-            let duration = lines.duration(&unsigned).map_err(|_| {
-                lines.err(word, format!("time: invalid duration {:?}", word.text))
-            })?;
+            let duration = lines
+                .duration(&unsigned)
+                .map_err(|_| lines.err(word, format!("time: invalid duration {:?}", word.text)))?;
             Ok(duration.is_zero().then_some(duration))
         }
         None => lines.duration(word).map(Some),
@@ -120,7 +120,12 @@ fn not_negative(lines: &Lines<'_>, word: &Token, words: &str) -> Result<Duration
 }
 
 /// As `not_negative`; `what` it is stands before the fault of what is no duration.
-fn named(lines: &Lines<'_>, word: &Token, what: &str, sign: &str) -> Result<Duration, CorefileError> {
+fn named(
+    lines: &Lines<'_>,
+    word: &Token,
+    what: &str,
+    sign: &str,
+) -> Result<Duration, CorefileError> {
     let duration = duration(lines, word)
         .map_err(|error| lines.err(word, format!("invalid {what}: {}", error.message)))?;
     duration.ok_or_else(|| lines.err(word, sign))
@@ -211,8 +216,7 @@ impl Settings {
         if let Some(word) = args.get(2) {
             let Some(number) = word.text.strip_suffix('%') else {
                 let last = word.text.chars().last().unwrap_or(' ');
-                let words =
-                    format!("last character of percentage should be `%`, but is: {last:?}");
+                let words = format!("last character of percentage should be `%`, but is: {last:?}");
                 return Err(lines.err(word, words));
             };
             let number = whole(lines, &Token { text: number.to_owned(), ..word.clone() })?;

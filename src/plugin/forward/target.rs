@@ -97,7 +97,8 @@ pub fn parse(text: &str, server_name: Option<&str>) -> Result<Target, String> {
             _ => format!("'{word}' is not supported as a destination protocol in forward: {text}"),
         });
     };
-    let port = port.map(str::parse).transpose();
+    // A colon without a port names the usual one.
+    let port = port.filter(|port| !port.is_empty()).map(str::parse).transpose();
     let port = match (port, address) {
         (Ok(port), _) => port,
         (Err(_), Some(_)) => return Err(format!("address {text}: invalid port")),
