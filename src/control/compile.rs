@@ -424,16 +424,13 @@ fn compile_block(
     let mut beneath = String::new();
     for (name, place, own, parsed) in plan.parsed.into_iter().rev() {
         let key = standing_on(&mut beneath, own, parsed.rests_on_below());
-        let old = ground
-            .old
-            .filter(|_| parsed.is_carried())
-            .and_then(|old| old.parts.iter().find(|part| part.carried && part.key == key));
-        if let Some(old) = old {
+        let carried = parsed.is_carried();
+        let mut parts = ground.old.filter(|_| carried).into_iter().flat_map(|old| &old.parts);
+        if let Some(old) = parts.find(|part| part.carried && part.key == key) {
             below.extend(old.link.clone());
             graph.parts.push(Arc::clone(old));
             continue;
         }
-        let carried = parsed.is_carried();
         let mut wanted = Wanted::default();
         let mut site = Site {
             servers: &servers,
