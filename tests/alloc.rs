@@ -366,6 +366,20 @@ fn what_edits_queries_and_replies() {
 }
 
 #[test]
+fn who_may_ask_for_what() {
+    let rules = "acl {\n block type MX net 10.0.0.0/8 192.0.2.0/24 2001:db8::/32\n \
+                 allow net 192.0.2.99\n drop\n }\n acl {\n filter\n }\n";
+    let asks = [
+        ask("www.example.org.", rtype::A, rcode::NOERROR, 2),
+        ask("mail.example.org.", rtype::MX, rcode::REFUSED, 0),
+        Ask { dnssec_ok: true, ..ask("mail.example.org.", rtype::MX, rcode::REFUSED, 0) },
+    ];
+    prove(".", &format!("prometheus 127.0.0.1:0\n {rules} {FILE}"), &asks);
+    let emptied = [Ask { dnssec_ok: true, ..ask("www.example.org.", rtype::A, rcode::NOERROR, 0) }];
+    prove(".", &format!("acl {{\n filter type A\n }}\n {FILE}"), &emptied);
+}
+
+#[test]
 fn what_answers_by_itself() {
     let asks = [
         ask("localhost.", rtype::A, rcode::NOERROR, 1),

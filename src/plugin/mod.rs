@@ -12,6 +12,7 @@
 //! `serve` and `resume` never block, await, lock, allocate or log. What is to be told goes through
 //! [`Cx::tell`], what is to be waited for through [`Step::Fetch`].
 
+mod acl;
 mod any;
 pub mod authority;
 mod auto;

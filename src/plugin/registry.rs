@@ -306,7 +306,7 @@ registry! {
         tsig = tsig::Tsig;
         rewrite;
         autopath;
-        acl;
+        acl = acl::Acl;
         cache = cache::Cache;
         header = header::Header;
         dnssec;
@@ -353,6 +353,7 @@ registry! {
         Authority(super::authority::Authority) "file";
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Signed(super::tsig::Link) "tsig";
+        Acl(super::acl::Link) "acl";
         Transfers(super::transfer::Link) "transfer";
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";
