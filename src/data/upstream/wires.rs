@@ -24,7 +24,7 @@ use super::stream::Connection;
 use super::{Unreached, Upstream};
 use crate::data::transport::Lane;
 use crate::data::transport::mmsg::Batch;
-use crate::data::transport::readiness::watch_socket;
+use crate::data::transport::readiness::watch_connected;
 use crate::limits::BATCH_DATAGRAMS;
 
 /// A channel's own part.
@@ -170,7 +170,7 @@ impl Network for Wires {
         let wire = if stream {
             Wire::Stream(Connection::open(channel, upstream, &self.inbox))
         } else {
-            let socket = connect(upstream).and_then(watch_socket);
+            let socket = connect(upstream).and_then(watch_connected);
             let socket = socket.map_err(|error| cause_of(&error))?;
             Wire::Datagrams { id: channel, socket, readable: false, watched: false }
         };
