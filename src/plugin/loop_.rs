@@ -84,9 +84,7 @@ impl Directive for Loop {
         };
         let labels = random_labels().map_err(|error| site.err(error))?;
         // Below a zone that leaves no room for the labels nothing can be asked for.
-        let Ok(name) = NameBuf::parse(&format!("{labels}{zone}")) else {
-            return Ok(Compiled::nothing());
-        };
+        let Some(name) = below(&labels, zone) else { return Ok(Compiled::nothing()) };
         let name = NameBuf::lowered(name.as_name());
         let probe = Arc::new(Probe { name, seen: AtomicU32::new(0), off: AtomicBool::new(false) });
         let shown = match site.facts.binds.first() {
@@ -107,6 +105,12 @@ fn random_labels() -> Result<String, String> {
     let random = u128::from_le_bytes(octets);
     let (high, low) = ((random >> 66) as u64, random as u64 >> 2);
     Ok(format!("{high}.{low}."))
+}
+
+/// A name of labels, each with its dot, below a zone.
+fn below(labels: &str, zone: &NameBuf) -> Option<NameBuf> {
+    let zone = zone.to_string();
+    NameBuf::parse(&format!("{labels}{}", zone.trim_start_matches('.'))).ok()
 }
 
 /// Where a listener can be reached from here.
@@ -244,6 +248,14 @@ mod tests {
         assert_eq!(labels().count(), 200);
         // 200 numbers of which none has bit 61: once in 2^200.
         assert_eq!(labels().map(bits).max(), Some(62));
+    }
+
+    #[test]
+    fn the_name_is_below_the_zone() {
+        for (zone, name) in [(".", "1.2."), ("example.org.", "1.2.example.org.")] {
+            let zone = NameBuf::parse(zone).unwrap();
+            assert_eq!(below("1.2.", &zone).unwrap(), NameBuf::parse(name).unwrap());
+        }
     }
 
     #[test]
