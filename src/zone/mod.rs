@@ -37,5 +37,5 @@ pub use answer::{Chased, Outcome};
 pub use build::ZoneBuilder;
 pub use lex::Fault;
 pub use record::{RecordHead, record};
-pub use scan::{Entry, ScanError, Sink, scan, scan_file};
+pub use scan::{Entry, Opener, ScanError, Sink, scan, scan_file, scan_with};
 pub use zone::{AxfrCursor, Soa, Take, Zone, ZoneError};

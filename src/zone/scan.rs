@@ -28,6 +28,9 @@ pub struct Entry<'a> {
 /// Takes the records; an error text stops the scan at that place.
 pub type Sink<'s> = dyn FnMut(&Entry<'_>) -> Result<(), &'static str> + 's;
 
+/// Gives what a file that is included holds.
+pub type Opener<'o> = dyn FnMut(&Path) -> std::io::Result<Vec<u8>> + 'o;
+
 /// Why a zone file could not be read.
 #[derive(Debug)]
 pub enum ScanError {
@@ -66,7 +69,18 @@ pub fn scan_file(path: &Path, origin: &[u8], sink: &mut Sink<'_>) -> Result<(), 
 
 /// Reads `text`; `path` is what faults call it, and what `$INCLUDE` is relative to.
 pub fn scan(text: &[u8], path: &Path, origin: &[u8], sink: &mut Sink<'_>) -> Result<(), ScanError> {
-    let mut scanner = Scanner { sink, owner: Vec::new(), rdata: Vec::new() };
+    scan_with(text, path, origin, &mut |path| std::fs::read(path), sink)
+}
+
+/// As [`scan`], with the files that are included from elsewhere than the disk.
+pub fn scan_with(
+    text: &[u8],
+    path: &Path,
+    origin: &[u8],
+    open: &mut Opener<'_>,
+    sink: &mut Sink<'_>,
+) -> Result<(), ScanError> {
+    let mut scanner = Scanner { open, sink, owner: Vec::new(), rdata: Vec::new() };
     let mut scope = Scope {
         path: path.to_owned(),
         origin: origin.to_ascii_lowercase(),
@@ -90,7 +104,8 @@ struct Scope {
     generated: bool,
 }
 
-struct Scanner<'s, 'k> {
+struct Scanner<'s, 'k, 'o> {
+    open: &'s mut Opener<'o>,
     sink: &'s mut Sink<'k>,
     owner: Vec<u8>,
     rdata: Vec<u8>,
@@ -98,7 +113,7 @@ struct Scanner<'s, 'k> {
 
 const IN: u16 = 1;
 
-impl Scanner<'_, '_> {
+impl Scanner<'_, '_, '_> {
     fn run(&mut self, text: &[u8], line: u32, scope: &mut Scope) -> Result<(), ScanError> {
         let mut lexer = Lexer::new(text, line);
         while !lexer.is_done() {
@@ -152,7 +167,7 @@ impl Scanner<'_, '_> {
         };
         let name = String::from_utf8_lossy(word.text).into_owned();
         let path = scope.path.parent().unwrap_or(Path::new("")).join(&name);
-        let text = match std::fs::read(&path) {
+        let text = match (self.open)(&path) {
             Ok(text) => text,
             Err(error) => {
                 let (path, reason) = (path.display(), reason(&error));
