@@ -8,7 +8,8 @@
 //! Guarantees: a stuck or hostile client holds up nobody: every read of a request head, every
 //! write and every idle connection ends after `ADMIN_TIMEOUT_SECONDS`, heads and connections are
 //! bounded. A route that panics costs its connection only. Neither workers nor control wait for
-//! this thread but in `set`. HTTP/1.0 and 1.1 (RFC 9112), without TLS.
+//! this thread but in `set`. HTTP/1.0 and 1.1 (RFC 9112); over TLS where an endpoint has a web
+//! configuration file, and then all endpoints on its address are.
 //!
 //! Cost: nothing while nobody asks. Addresses are read as Go reads them: every wildcard (`:8080`,
 //! `0.0.0.0:8080`) takes both families, a name the first of its addresses, IPv4 before IPv6.
@@ -17,16 +18,20 @@ mod address;
 mod poll;
 pub mod process;
 mod server;
+mod tls;
+mod unverified;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 pub use address::split_host_port;
 pub use poll::SelfPoll;
 use server::{Command, Server, Table};
+use tls::WebTls;
 
 #[allow(clippy::disallowed_types, reason = "control's: held while addresses are bound")]
 type Live = std::sync::Mutex<BTreeMap<SocketAddr, Open>>;
@@ -57,6 +62,9 @@ pub struct Endpoint {
     pub required: bool,
     /// Asks the endpoint itself once a second, if that is wanted.
     pub poll: Option<SelfPoll>,
+    /// The web configuration file, if it is served over TLS. One that cannot be used is logged, and
+    /// nothing is served on the address.
+    pub tls: Option<PathBuf>,
 }
 
 /// Answers requests for one path.
@@ -114,8 +122,24 @@ impl std::error::Error for AdminError {}
 /// One address of what is wanted: everything that was asked for on it.
 struct Wanted {
     first: Endpoint,
+    tls: Option<PathBuf>,
     required: bool,
     table: Table,
+}
+
+impl Wanted {
+    /// Reads what it needs for TLS; false if that cannot be had, which is logged.
+    fn secure(&mut self) -> bool {
+        let Some(path) = &self.tls else { return true };
+        match WebTls::load(path) {
+            Ok(tls) => self.table.tls = tls.map(Arc::new),
+            Err(error) => {
+                tracing::error!("{error}");
+                return false;
+            }
+        }
+        true
+    }
 }
 
 impl Admin {
@@ -127,7 +151,8 @@ impl Admin {
     /// Makes the endpoints those `wanted`, and only those. On an error everything is as it was.
     pub fn set(&self, wanted: Vec<Endpoint>) -> Result<(), AdminError> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = merge(wanted)?;
+        let mut wanted = merge(wanted)?;
+        wanted.retain(|_, want| want.secure());
         let mut command = Command::default();
         let mut opened = Vec::new();
         for (at, want) in &wanted {
@@ -183,7 +208,9 @@ fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminErr
             }
         };
         let (routes, poll) = (endpoint.routes.clone(), endpoint.poll.clone());
+        let tls = endpoint.tls.clone();
         let want = merged.entry(at).or_insert_with(|| Wanted {
+            tls: None,
             required: false,
             table: Table::default(),
             first: endpoint.clone(),
@@ -195,9 +222,12 @@ fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminErr
             }
         }
         want.table.poll = want.table.poll.take().or(poll);
+        want.tls = want.tls.take().or(tls);
     }
     Ok(merged)
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

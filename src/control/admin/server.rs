@@ -21,8 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 
+use super::tls::WebTls;
 use super::{Request, Response, Route, SelfPoll, poll};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEADERS_MAX, ADMIN_TIMEOUT_SECONDS,
@@ -35,6 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(ADMIN_TIMEOUT_SECONDS);
 pub(super) struct Table {
     pub(super) routes: Vec<(&'static str, Arc<dyn Route>)>,
     pub(super) poll: Option<SelfPoll>,
+    pub(super) tls: Option<Arc<WebTls>>,
 }
 
 impl Table {
@@ -127,8 +130,23 @@ async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::
     }
 }
 
-/// One connection. After the sign it ends with the request that is being answered.
-async fn serve(stream: TcpStream, tables: Tables, mut gone: watch::Receiver<()>) {
+/// One connection.
+async fn serve(stream: TcpStream, tables: Tables, gone: watch::Receiver<()>) {
+    let paced = Paced { stream, late: None };
+    let tls = tables.load().tls.clone();
+    let Some(tls) = tls else { return converse(paced, tables, gone).await };
+    let handshake = TlsAcceptor::from(tls.config()).accept(paced);
+    if let Ok(Ok(stream)) = timeout(TIMEOUT, handshake).await {
+        converse(stream, tables, gone).await;
+    }
+}
+
+/// Answers requests. After the sign it ends with the one that is being answered.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    tables: Tables,
+    mut gone: watch::Receiver<()>,
+) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let response = answer(&tables.load(), &request);
         async move { Ok::<_, Infallible>(response) }
@@ -138,7 +156,7 @@ async fn serve(stream: TcpStream, tables: Tables, mut gone: watch::Receiver<()>)
         .header_read_timeout(TIMEOUT)
         .max_headers(ADMIN_HEADERS_MAX)
         .max_buf_size(ADMIN_HEAD_BYTES_MAX);
-    let io = TokioIo::new(Paced { stream, late: None });
+    let io = TokioIo::new(stream);
     let mut connection = std::pin::pin!(http.serve_connection(io, service));
     // A client's mistakes end its connection and concern nobody else.
     tokio::select! {

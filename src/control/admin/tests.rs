@@ -26,6 +26,7 @@ fn endpoint(address: &str, path: &'static str, body: &'static str) -> Endpoint {
         routes: vec![(path, Arc::new(Fixed(body)))],
         required: true,
         poll: None,
+        tls: None,
     }
 }
 
