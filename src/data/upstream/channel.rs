@@ -10,7 +10,7 @@ use super::{Carrier, Unreached};
 use crate::data::clock::Nanos;
 use crate::data::tally::CoreTally;
 use crate::limits::{
-    UPSTREAM_CHANNELS_MAX, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_PIPELINE_MAX,
+    BATCH_DATAGRAMS, UPSTREAM_CHANNELS_MAX, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_PIPELINE_MAX,
     UPSTREAM_PIPELINE_WANTED, UPSTREAM_SOCKET_IN_FLIGHT_MAX, UPSTREAM_SOCKET_NANOS_MAX,
     UPSTREAM_SOCKET_QUERIES_MAX, UPSTREAM_SOCKETS_MAX, UPSTREAM_SOCKETS_WANTED,
     UPSTREAM_STREAMS_WANTED,
@@ -204,7 +204,8 @@ impl Upstreams {
             queries: 0,
             retiring: false,
             served: false,
-            ids: HashMap::new(),
+            // Twice what a batch puts into it: what has left makes room without the table's growing.
+            ids: HashMap::with_capacity(2 * BATCH_DATAGRAMS),
         };
         let id = self.channels.insert(channel).ok_or(Unreached::NoRoom)?;
         let Some(known) = &mut self.known[place as usize] else { return Err(Unreached::NoRoom) };
