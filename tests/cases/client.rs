@@ -83,7 +83,13 @@ fn over_udp(server: SocketAddr, query: &[u8], patience: Duration) -> io::Result<
     socket.set_read_timeout(Some(patience))?;
     socket.send(query)?;
     let mut buffer = vec![0; 65_535];
-    let length = socket.recv(&mut buffer)?;
+    // A socket with a time-out is not restarted after a signal, not even one that stops the process.
+    let length = loop {
+        match socket.recv(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     buffer.truncate(length);
     Ok(buffer)
 }
