@@ -454,6 +454,21 @@ pub const KUBE_STATE_PAUSE_FACTOR: u32 = 20;
 /// Milliseconds that the start waits for the API server where a state of an earlier run is there to
 /// be served: a server that is well has answered by then.
 pub const KUBE_WARM_MILLIS_MAX: u64 = 1_000;
+/// Milliseconds between two publications of the cluster: what changes meanwhile is published
+/// together, since each publication copies what changes after it.
+pub const KUBE_PUBLISH_MILLIS: u64 = 4;
+/// As many while the cluster is listed for the first time, when almost everything changes.
+pub const KUBE_PUBLISH_UNSYNCED_MILLIS: u64 = 100;
+/// Changes whose way to being served is measured, of those that are published together.
+pub const KUBE_MEASURED_MAX: usize = 4096;
+/// Octets of all manifests together: a cluster of some 100,000 endpoints.
+pub const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+/// Manifests that are read.
+pub const MANIFEST_FILES_MAX: usize = 10_000;
+/// Lists within lists of a manifest: the recursion that reads them.
+pub const MANIFEST_DEPTH_MAX: usize = 3;
+/// Seconds between two looks at the manifests.
+pub const MANIFEST_SECONDS: u64 = 1;
 /// Percent of a core that control's bulk work takes while queries are served: lists, checks.
 pub const CONTROL_SHARE_PERCENT_MAX: u32 = 50;
 

@@ -38,7 +38,8 @@ fn main() -> ExitCode {
 /// `corelane check`: all faults of a Corefile on standard output.
 fn tell_faults(wanted: &args::Check) -> ExitCode {
     let input = Input::File(wanted.file.clone());
-    let mut plugins = |corefile: &Corefile| compile::plan(corefile).err().unwrap_or_default();
+    let mut plugins =
+        |corefile: &Corefile| compile::plan(corefile).map(|plan| compile::warnings(&plan));
     let mut out = std::io::stdout().lock();
     let directives = source::directives();
     let status =

@@ -165,11 +165,22 @@ impl<T: Send + Sync + 'static> Published<T> {
 
     /// As `set`, of a value that is shared already.
     pub fn set_arc(&self, turns: &Arc<Turns>, value: Arc<T>) {
+        self.set_then(turns, value, || ());
+    }
+
+    /// As `set_arc`; `served` is called once every worker reads the new value.
+    pub fn set_then(
+        &self,
+        turns: &Arc<Turns>,
+        value: Arc<T>,
+        served: impl FnOnce() + Send + 'static,
+    ) {
         let old = self.0.swap(value);
         turns.next_epoch();
         let turns = Arc::clone(turns);
         tokio::spawn(async move {
             turns.passed().await;
+            served();
             drop(old);
         });
     }

@@ -280,7 +280,7 @@ impl Realm {
         self.names.iter().map(|named| &*named.service)
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn name_bytes(&self) -> usize {
         let services = self.services().map(|service| {
             size_of::<Service>()
                 + 16
@@ -288,8 +288,12 @@ impl Realm {
                 + service.slices.len() * 4
                 + (service.hosts.len() + service.outside.len()) * size_of::<HostBuf>()
         });
+        self.names.bytes() + services.sum::<usize>()
+    }
+
+    fn slice_bytes(&self) -> usize {
         let slices = self.slices.iter().map(|one| one.slice.bytes());
-        self.names.bytes() + self.slices.bytes() + services.chain(slices).sum::<usize>()
+        self.slices.bytes() + slices.sum::<usize>()
     }
 }
 
@@ -396,7 +400,7 @@ impl Index {
         self.pods.of(address).any(|number| self.pod_namespace(number) == namespace)
     }
 
-    fn pod_namespace(&self, number: u32) -> &[u8] {
+    pub(super) fn pod_namespace(&self, number: u32) -> &[u8] {
         self.pod_namespaces.get(number as usize - 1).map_or(&[], |label| label)
     }
 
@@ -426,11 +430,21 @@ impl Index {
         }
     }
 
+    /// Octets that the answers of a kind of objects take; walks them whole.
+    pub fn bytes_of(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Namespaces => self.namespaces.bytes(),
+            Kind::Services => self.local.name_bytes() + self.own.bytes() + self.outside.bytes(),
+            Kind::Slices => self.local.slice_bytes() + self.ends.bytes(),
+            Kind::Pods => self.pods.bytes() + self.infos.bytes(),
+            Kind::Imports => self.imported.name_bytes(),
+            Kind::ImportSlices => self.imported.slice_bytes(),
+        }
+    }
+
     /// Octets that it takes, all in all; walks it whole.
     pub fn bytes(&self) -> usize {
-        let tables = self.own.bytes() + self.outside.bytes() + self.infos.bytes();
-        let others = self.namespaces.bytes() + self.ends.bytes() + self.pods.bytes();
-        self.local.bytes() + self.imported.bytes() + tables + others
+        Kind::ALL.into_iter().map(|kind| self.bytes_of(kind)).sum()
     }
 }
 

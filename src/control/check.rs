@@ -42,8 +42,9 @@ impl Format {
 
 /// Prints every fault of the Corefile to `out`, or that there is none, and returns the exit status.
 ///
-/// `plugins` gives the faults that the plugins' own parsing finds; it is asked even if there are
-/// others, with the blocks that could be read, in which directives may be unknown.
+/// `plugins` gives the faults that the plugins' own parsing finds, or else what they warn of; it is
+/// asked even if there are others, with the blocks that could be read, in which directives may be
+/// unknown.
 ///
 /// # Errors
 /// If `out` cannot be written to.
@@ -52,13 +53,17 @@ pub fn check(
     format: Format,
     directives: Directives<'_>,
     default_port: u16,
-    plugins: &mut dyn FnMut(&Corefile) -> Vec<CorefileError>,
+    plugins: &mut dyn FnMut(&Corefile) -> Result<Vec<CorefileError>, Vec<CorefileError>>,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let env = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
     let corefile::Reading { corefile, mut errors } =
         corefile::read(input, directives, &env, default_port);
-    errors.extend(plugins(&corefile));
+    let mut warnings = corefile.warnings.clone();
+    match plugins(&corefile) {
+        Ok(more) => warnings.extend(more),
+        Err(more) => errors.extend(more),
+    }
     let sources = &corefile.sources;
     let order = |error: &CorefileError| {
         let place = error.place.as_ref();
@@ -67,7 +72,7 @@ pub fn check(
     errors.sort_by_key(order);
     errors.dedup();
     if format == Format::Report {
-        for warning in &corefile.warnings {
+        for warning in &warnings {
             write!(out, "{}", warning.report(sources).replacen("error", "warning", 1))?;
         }
     }
@@ -106,7 +111,7 @@ mod tests {
                 // Found twice, told once.
                 faults.extend(uses.filter_map(|stanza| lines.no_args(*stanza).err()));
             }
-            faults
+            Err(faults)
         };
         let status = check(input, format, directives, 53, &mut plugins, &mut out);
         (status.expect("written"), String::from_utf8(out).expect("text"))
@@ -148,7 +153,7 @@ mod tests {
         let directives = Directives { known: &[], built: &[] };
         let mut out = Vec::new();
         let input = Input::File("no such Corefile".into());
-        let status = check(input, Format::Line, directives, 53, &mut |_| Vec::new(), &mut out);
+        let status = check(input, Format::Line, directives, 53, &mut |_| Ok(Vec::new()), &mut out);
         assert_eq!(status.expect("written"), 1);
         assert_eq!(out, b"open no such Corefile: no such file or directory\n");
     }

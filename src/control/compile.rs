@@ -168,6 +168,17 @@ impl std::fmt::Display for BuildError {
     }
 }
 
+/// What is worth knowing of directives that have been read, and not wrong.
+pub fn warnings(planned: &[Planned]) -> Vec<CorefileError> {
+    let all = planned.iter().flat_map(|plan| &plan.parsed);
+    let of_one = |(name, place, _, parsed): &(&'static str, At, String, Parsed)| {
+        let words = parsed.warnings().into_iter();
+        let warning = |words| CorefileError::plain(Some(place.clone()), words).of(name);
+        words.map(warning).collect::<Vec<_>>()
+    };
+    all.flat_map(of_one).collect()
+}
+
 /// Reads the directives of all blocks.
 ///
 /// # Errors
@@ -241,7 +252,8 @@ fn server(zone: NameBuf, address: SocketAddr, facts: &Facts) -> Server {
 
 /// All that decides what a directive's link is like.
 fn words(block: &ServerBlock, name: &str, facts: &Facts) -> String {
-    let mut text = format!("{name}\u{0}{:?}\u{0}{:?}", facts.root, facts.binds);
+    let Facts { root, binds, metadata, .. } = facts;
+    let mut text = format!("{name}\u{0}{root:?}\u{0}{binds:?}\u{0}{metadata}");
     let mut add = |word: &str| {
         text.push('\u{0}');
         text.push_str(word);

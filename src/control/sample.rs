@@ -1,4 +1,4 @@
-//! The sample configuration and zone of `corelane try`, unpacked where the server can read them.
+//! The sample configuration, cluster and zone of `corelane try`, unpacked where the server can read them.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 const FILES: &[(&str, &str)] = &[
     ("Corefile", include_str!("../../deploy/sample/Corefile")),
+    ("cluster.yaml", include_str!("../../deploy/sample/cluster.yaml")),
     ("db.example.org", include_str!("../../deploy/sample/db.example.org")),
 ];
 
@@ -14,7 +15,15 @@ const FILES: &[(&str, &str)] = &[
 pub fn lines_to_try(port: u16) -> String {
     let dig = |rest: &str| format!("  dig @127.0.0.1 -p {port} {rest}\n");
     let mut text = String::from("Try, in another terminal:\n");
-    for rest in ["www.example.org", "any.apps.example.org AAAA", "printer.lan", "whoami.test A"] {
+    for rest in [
+        "web.default.svc.cluster.local",
+        "_postgres._tcp.db.shop.svc.cluster.local SRV",
+        "docs.shop.svc.cluster.local",
+        "-x 10.96.0.80",
+        "any.apps.example.org AAAA",
+        "printer.lan",
+        "whoami.test A",
+    ] {
         text += &dig(rest);
     }
     text + "  curl -s http://localhost:9153/metrics | grep ^coredns_dns_requests_total\n"
@@ -49,9 +58,9 @@ fn unpack(folder: &Path) -> std::io::Result<()> {
     for (name, text) in FILES {
         let text = match *name {
             // Relative paths start at the working directory, which is the user's.
-            "Corefile" => {
-                text.replace("db.example.org", &folder.join("db.example.org").to_string_lossy())
-            }
+            "Corefile" => FILES[1..].iter().fold((*text).to_owned(), |text, (other, _)| {
+                text.replace(other, &folder.join(other).to_string_lossy())
+            }),
             _ => (*text).to_owned(),
         };
         std::fs::write(folder.join(name), text)?;

@@ -31,6 +31,7 @@ mod forward;
 mod header;
 mod health;
 mod hosts;
+pub mod kubernetes;
 mod loadbalance;
 mod local;
 mod log;
@@ -172,6 +173,11 @@ pub trait Directive: Sized {
 
     /// Tells what the block must know before anything is compiled.
     fn facts(&self, _facts: &mut Facts) {}
+
+    /// What is not wrong, and yet worth knowing: for `corelane check`.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Makes the link, or none for a directive that is only facts.
     ///

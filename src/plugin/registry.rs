@@ -53,6 +53,11 @@ macro_rules! registry {
                 match self { $($(Self::$directive(one) => one.facts(facts),)?)* }
             }
 
+            /// See [`Directive::warnings`].
+            pub fn warnings(&self) -> Vec<String> {
+                match self { $($(Self::$directive(one) => one.warnings(),)?)* }
+            }
+
             /// See [`Directive::compile`].
             pub fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
                 match self { $($(Self::$directive(one) => one.compile(site),)?)* }
@@ -319,7 +324,7 @@ registry! {
         azure;
         clouddns;
         k8s_external;
-        kubernetes;
+        kubernetes = kubernetes::Kubernetes;
         file = file::File;
         auto = auto::Auto;
         secondary;
@@ -351,6 +356,7 @@ registry! {
         Templates(super::template::Templates) "template";
         Hosts(super::hosts::Link) "hosts";
         Authority(super::authority::Authority) "file";
+        Cluster(super::kubernetes::Link) "kubernetes";
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Signed(super::tsig::Link) "tsig";
         Acl(super::acl::Link) "acl";

@@ -36,6 +36,7 @@ pub use api::Limits;
 pub use config::{Connect, Tls};
 pub use request::Selectors;
 pub use state::State;
+pub use trouble::Journal;
 
 use crate::cluster::feed::Feed;
 use crate::cluster::object::Kind;
@@ -48,7 +49,7 @@ use crate::plugin::{Ready, SetupError, Site};
 use api::Api;
 use metrics::{Counts, Requests};
 use state::Counting;
-use trouble::{Journal, Trouble};
+use trouble::Trouble;
 use watch::Watch;
 
 /// What to watch, where.

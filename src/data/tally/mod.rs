@@ -216,6 +216,12 @@ impl Tally {
         self.shared_add(first + buckets.bounds.len() as u32 + 1, value);
     }
 
+    /// Counts a latency of `ns` nanoseconds from a thread that has no [`CoreTally`].
+    pub fn latency_of(&self, latency: Latency, ns: u64) {
+        self.shared_add(latency.0 + latency_cell(ns) as u32, 1);
+        self.shared_add(latency.0 + LATENCY_CELLS as u32 - 1, ns);
+    }
+
     fn shared_add(&self, index: u32, n: u64) {
         if let Some(cell) = self.shared.cell(index) {
             cell.fetch_add(n, Relaxed);
