@@ -306,6 +306,9 @@ pub const UPSTREAM_PIPELINE_WANTED: usize = 8;
 /// Likewise by one HTTP/2 connection: the least number of streams that RFC 9113 wants a server to
 /// grant (section 6.5.2).
 pub const UPSTREAM_STREAMS_WANTED: usize = 100;
+/// Queries of one HTTP/2 connection that were given up without an answer, after which another takes
+/// its place: each may hold one of the streams that the server grants.
+pub const UPSTREAM_STREAMS_LATE_MAX: u32 = 32;
 /// Queries in flight by one connection.
 pub const UPSTREAM_PIPELINE_MAX: usize = 512;
 /// Sockets and connections of one worker to all upstreams: descriptors are the process's.

@@ -413,12 +413,15 @@ impl Link {
         let by = cx.answered_by().and_then(|id| set.find(id)).map(|(_, member)| &**member);
         let flags = Flags::read(cx.message());
         let plain = by.is_some_and(|member| matches!(member.upstream.carrier, Carrier::Dns));
-        if flags.tc() && this.prefer_udp && !attempt.stream && plain {
-            if let Some(member) = by {
-                let fetch = cx.exchange(&member.upstream, true, now + this.read_timeout);
-                let attempt = Attempt { stream: true, alone_micros: 0, asked: now, ..attempt };
-                return Step::Fetch(attempt, fetch);
-            }
+        if flags.tc()
+            && this.prefer_udp
+            && !attempt.stream
+            && plain
+            && let Some(member) = by
+        {
+            let fetch = cx.exchange(&member.upstream, true, now + this.read_timeout);
+            let attempt = Attempt { stream: true, alone_micros: 0, asked: now, ..attempt };
+            return Step::Fetch(attempt, fetch);
         }
         let adopted = cx.adopt();
         if let Ok(Some(opt)) = adopted {
@@ -463,7 +466,7 @@ impl Link {
         {
             // The first has not answered in all that time.
             if let Some(first) = first.filter(|_| attempt.set == set.number) {
-                first.upstream.cells.observe(took, now);
+                first.upstream.cells.bear(took, now);
             }
             took = took.saturating_sub(u64::from(attempt.alone_micros) * 1_000);
         }
@@ -489,7 +492,7 @@ impl Link {
         let member = first.filter(|_| attempt.set == set.number).map(Arc::clone);
         if let Some(member) = &member {
             if matches!(failure, Failure::Late) {
-                member.upstream.cells.observe(this.read_timeout, now);
+                member.upstream.cells.bear(this.read_timeout, now);
             }
             // A bound of ours says nothing of the upstream.
             let ours = matches!(failure, Failure::Unreached(Unreached::NoRoom));

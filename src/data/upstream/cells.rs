@@ -33,9 +33,23 @@ pub struct UpstreamCells {
 const DECAY: Nanos = 10_000 * MILLISECOND;
 
 impl UpstreamCells {
-    /// Takes in the time that a reply took. Workers do at each reply; whoever judges an upstream by
-    /// its failures may put in a deadline that passed.
+    /// Takes in the time that a reply took.
     pub fn observe(&self, took: Nanos, now: Nanos) {
+        let took = took.max(1);
+        self.bear(took, now);
+        let old = self.p95.load(Relaxed);
+        // A stochastic estimate: up by 19 parts where a sample is above, down by one where not.
+        let step = (old / 128).max(1_000);
+        let next = match old {
+            0 => took,
+            _ if took > old => old + (19 * step).min(took - old),
+            _ => old - step.min(old - took),
+        };
+        self.p95.store(next.max(1), Relaxed);
+    }
+
+    /// Takes in a wait that brought no reply: it counts for the average, and not among the replies.
+    pub fn bear(&self, took: Nanos, now: Nanos) {
         let took = took.max(1);
         let (old, moved) = (self.ewma.load(Relaxed), self.moved.swap(now, Relaxed));
         // Up at once, down by and by: a slow reply is news, a fast one may be luck.
@@ -48,18 +62,9 @@ impl UpstreamCells {
             old - (old - took) * share / 256
         };
         self.ewma.store(next.max(1), Relaxed);
-        let old = self.p95.load(Relaxed);
-        // A stochastic estimate: up by 19 parts where a sample is above, down by one where not.
-        let step = (old / 128).max(1_000);
-        let next = match old {
-            0 => took,
-            _ if took > old => old + (19 * step).min(took - old),
-            _ => old - step.min(old - took),
-        };
-        self.p95.store(next.max(1), Relaxed);
     }
 
-    /// Moving average of the time to a reply that goes up at once and down by and by, nanoseconds;
+    /// Moving average of the waits for a reply that goes up at once and down by and by, nanoseconds;
     /// 0: none seen yet.
     pub fn latency(&self) -> Nanos {
         self.ewma.load(Relaxed)

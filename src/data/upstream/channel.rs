@@ -27,6 +27,8 @@ pub(super) struct Channel {
     /// When the latest query was sent that was replied to.
     pub heard: Nanos,
     pub queries: u32,
+    /// Queries whose replies did not come in time.
+    pub late: u32,
     /// Takes no more queries; closed when nothing is in flight.
     pub retiring: bool,
     /// Something was replied by it.
@@ -202,6 +204,7 @@ impl Upstreams {
             used: now,
             heard: 0,
             queries: 0,
+            late: 0,
             retiring: false,
             served: false,
             // Twice what a batch puts into it: what has left makes room without the table's growing.

@@ -1,7 +1,9 @@
 //! The query to an upstream, and whether what comes back is its reply.
 //!
 //! A query is composed from the level's question and its `Asked` as it stands: RD, AD, CD and opcode,
-//! and OPT where there was one, with the options that came in the request. Over UDP the letters of
+//! and OPT where there was one, with the options that came in the request. Where the question is the
+//! client's, the records of its answer and authority sections go with it: the SOA of an IXFR (RFC 1995
+//! section 3) or of a NOTIFY (RFC 1996 section 3.7). Over UDP the letters of
 //! the name get a random case, which a reply has to repeat: some further bits for who forges to
 //! guess (draft-vixie-dnsext-dns0x20). Of the question that was sent only two keyed hashes are kept,
 //! of its octets and of its lower-cased octets: 16 octets a query instead of 260. A forger who knows
@@ -14,7 +16,7 @@
 use std::hash::BuildHasher;
 
 use crate::data::chain::Level;
-use crate::wire::{Counts, Flags, HEADER_BYTES, Name, rtype, skip_name};
+use crate::wire::{Counts, Flags, HEADER_BYTES, Name, Section, records, rtype, skip_name};
 
 /// The key of fingerprints, each its own.
 pub type Keys = foldhash::quality::RandomState;
@@ -57,9 +59,10 @@ pub fn compose(
         .with_ad(asked.flags.ad())
         .with_cd(asked.flags.cd());
     let question = level.question();
+    let (answer, authority, brought) = brought(question.name, request);
     out.extend_from_slice(&id.to_be_bytes());
     out.extend_from_slice(&flags.0.to_be_bytes());
-    out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, u8::from(asked.edns)]);
+    out.extend_from_slice(&[0, 1, 0, answer, 0, authority, 0, u8::from(asked.edns)]);
     let start = out.len();
     out.extend_from_slice(question.name.as_bytes());
     if let Some(mix) = mix {
@@ -68,6 +71,7 @@ pub fn compose(
     out.extend_from_slice(&question.rtype.to_be_bytes());
     out.extend_from_slice(&question.rclass.to_be_bytes());
     let print = fingerprint(&out[start..], asked.flags.opcode(), keys);
+    out.extend_from_slice(brought);
     if asked.edns {
         let at = asked.options_at as usize;
         let options = request.get(at..at + asked.options_len as usize).unwrap_or_default();
@@ -78,6 +82,32 @@ pub fn compose(
         out.extend_from_slice(options);
     }
     print
+}
+
+/// What the client sent with its question, if that is of this name: how many records for the answer and
+/// the authority section, and their octets. What their names point to stands where it stood.
+fn brought<'r>(name: Name<'_>, request: &'r [u8]) -> (u8, u8, &'r [u8]) {
+    const NOTHING: (u8, u8, &[u8]) = (0, 0, &[]);
+    let counts = Counts::read(request);
+    // The gate lets one of each through.
+    if request.len() < HEADER_BYTES || counts.answer == 0 && counts.authority == 0 {
+        return NOTHING;
+    }
+    let start = HEADER_BYTES + name.as_bytes().len() + 4;
+    let asked = request.get(HEADER_BYTES..start - 4);
+    if !asked.is_some_and(|asked| asked.eq_ignore_ascii_case(name.as_bytes())) {
+        return NOTHING;
+    }
+    let (mut answer, mut authority, mut end) = (0, 0, start);
+    let found = records(request).into_iter().flatten().flatten();
+    for record in found.take_while(|record| record.section != Section::Additional) {
+        match record.section {
+            Section::Answer => answer += 1,
+            _ => authority += 1,
+        }
+        end = record.rdata_at + record.rdata_len;
+    }
+    request.get(start..end).map_or(NOTHING, |octets| (answer, authority, octets))
 }
 
 /// Gives the letters of a name in wire form the case that `mix` says. A length is never a letter: it
@@ -226,6 +256,25 @@ mod tests {
         for owner in owners {
             assert_eq!(owner.as_name().as_bytes(), asked.as_name().as_bytes());
         }
+    }
+
+    #[test]
+    fn what_came_with_the_question_goes_with_it() {
+        let name = NameBuf::parse("Example.org.").expect("a name");
+        let mut request = reply(&question("example.org."), 0);
+        assert_eq!(brought(name.as_name(), &request), (0, 0, &[][..]));
+        (request[9], request[11]) = (1, 1);
+        let start = request.len();
+        request.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 60, 0, 2, 7, 7]);
+        let end = request.len();
+        request.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(brought(name.as_name(), &request), (0, 1, &request[start..end]));
+        (request[7], request[9], request[11]) = (1, 0, 0);
+        assert_eq!(brought(name.as_name(), &request).0, 1, "of a NOTIFY");
+        let other = NameBuf::parse("other.org.").expect("a name");
+        assert_eq!(brought(other.as_name(), &request), (0, 0, &[][..]), "another question");
+        assert_eq!(brought(name.as_name(), &request[..start]), (0, 0, &[][..]), "promised only");
+        assert_eq!(brought(name.as_name(), &[]), (0, 0, &[][..]));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -101,23 +101,40 @@ async fn carry_in_turn(
     let Ok((mut sender, driver)) = http1::handshake::<_, Body>(TokioIo::new(stream)).await else {
         return Unreached::Closed;
     };
-    // It ends with the sender, or with the connection, of which the sender learns.
-    tokio::task::spawn_local(driver);
-    loop {
-        let next = poll_fn(|cx| {
-            let over =
-                connection.poll_closed(cx) || matches!(sender.poll_ready(cx), Poll::Ready(Err(_)));
-            match Asking::next(connection, target, false, inbox) {
-                _ if over => Poll::Ready(None),
-                Some(asking) => Poll::Ready(Some(asking)),
-                None => Poll::Pending,
+    let asking = async {
+        while let Some(Asking { request, place }) =
+            poll_fn(|cx| next_in_turn(connection, &mut sender, target, inbox, cx)).await
+        {
+            if sender.ready().await.is_err() {
+                break;
             }
-        });
-        let Some(Asking { request, place }) = next.await else { return Unreached::Closed };
-        if sender.ready().await.is_err() {
-            return Unreached::Closed;
+            place.end(sender.send_request(request).await).await;
         }
-        place.end(sender.send_request(request).await).await;
+        Unreached::Closed
+    };
+    let (mut asking, mut driver) = (pin!(asking), pin!(driver));
+    tokio::select! {
+        biased;
+        cause = &mut asking => cause,
+        // What the connection brought before its end is still to be handed over.
+        _ = &mut driver => asking.await,
+    }
+}
+
+/// The next query, once the one before has been answered; none: the connection is over.
+fn next_in_turn(
+    connection: &Connection,
+    sender: &mut http1::SendRequest<Body>,
+    target: &HttpsTarget,
+    inbox: &Rc<Inbox>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Asking>> {
+    if connection.poll_closed(cx) || matches!(sender.poll_ready(cx), Poll::Ready(Err(_))) {
+        return Poll::Ready(None);
+    }
+    match Asking::next(connection, target, false, inbox) {
+        Some(asking) => Poll::Ready(Some(asking)),
+        None => Poll::Pending,
     }
 }
 

@@ -139,6 +139,11 @@ impl Upstream {
         stream || !matches!(self.carrier, Carrier::Dns)
     }
 
+    /// Whether DNS over HTTPS is spoken.
+    pub fn is_https(&self) -> bool {
+        matches!(self.carrier, Carrier::Https(_))
+    }
+
     /// Whether queries by UDP have a random letter case. On the loopback interface nothing comes in
     /// that was forged elsewhere: the kernel drops such packets as martians (RFC 1812 section 5.3.7),
     /// so a name reaches a server on this host as it was asked.
@@ -168,8 +173,10 @@ impl fmt::Debug for Upstream {
 pub enum Unreached {
     /// The host says that nobody listens there (ICMP, RST).
     Refused,
-    /// No way leads there, or the source address is not ours.
+    /// No way leads there.
     NoRoute,
+    /// The source address is not ours, or all of its ports are taken.
+    NoSource,
     /// The upstream closed the connection, in the middle of a message or on a fresh connection.
     Closed,
     /// The TLS handshake failed: a bad certificate, name or version.
@@ -192,6 +199,7 @@ impl Unreached {
         match self {
             Self::Refused => "connection refused",
             Self::NoRoute => "no route to host",
+            Self::NoSource => "cannot assign requested address",
             Self::Closed => "connection closed",
             Self::Tls => "TLS handshake failed",
             Self::Malformed => "malformed reply",

@@ -111,7 +111,15 @@ impl Connection {
             Ok(Err(cause)) => cause,
             Ok(Ok(Stream::Plain(stream))) => self.carry(stream, inbox).await,
             Ok(Ok(Stream::Tls(stream))) => match &upstream.carrier {
-                Carrier::Https(target) => https::carry(self, *stream, target, inbox).await,
+                Carrier::Https(target) => {
+                    // Whatever it waits for: a server may leave a request without an answer for ever.
+                    let mut carried = pin!(https::carry(self, *stream, target, inbox));
+                    poll_fn(|cx| match self.poll_closed(cx) {
+                        true => Poll::Ready(Unreached::Closed),
+                        false => carried.as_mut().poll(cx),
+                    })
+                    .await
+                }
                 _ => self.carry(*stream, inbox).await,
             },
         }

@@ -23,7 +23,7 @@ use super::channel::{Channel, Channels};
 use super::compose::{Fingerprint, Judged, Keys, compose, judge};
 use super::network::{ChannelId, Network, Queries};
 use super::secret::Secrets;
-use super::{Carrier, Unreached, Upstream};
+use super::{Unreached, Upstream};
 use crate::data::chain::{Exchange, Level};
 use crate::data::clock::Nanos;
 use crate::data::slot::SlotId;
@@ -31,7 +31,7 @@ use crate::data::tally::CoreTally;
 use crate::limits::{
     BATCH_DATAGRAMS, UPSTREAM_BATCH_BYTES, UPSTREAM_CASE_LOST_MAX, UPSTREAM_IN_FLIGHT_MAX,
     UPSTREAM_PIPELINE_MAX, UPSTREAM_PLAIN_NANOS, UPSTREAM_SOCKET_IN_FLIGHT_MAX,
-    UPSTREAM_SWEEP_NANOS,
+    UPSTREAM_STREAMS_LATE_MAX, UPSTREAM_SWEEP_NANOS,
 };
 
 /// An upstream and this worker's view of it.
@@ -454,7 +454,7 @@ impl Upstreams {
         }
         if pooled && !manner.again {
             if let Some(known) = &mut self.known[place] {
-                known.alone |= several && !matches!(known.upstream.carrier, Carrier::Https(_));
+                known.alone |= several && !known.upstream.is_https();
                 tally.add(known.upstream.counters.reconnected, 1);
             }
             return Arrived::Again(at, slot, Manner { again: true, fresh: true, ..manner });
@@ -510,11 +510,16 @@ impl Upstreams {
         let Some(held) = self.channels.at_mut(flight.channel) else { return };
         held.ids.remove(&flight.id);
         held.used = now;
-        // A connection by which nothing has come since may lead nowhere any more.
-        if late && held.stream && held.heard <= flight.sent {
-            held.retiring = true;
+        let known = self.known.get_mut(held.known as usize).and_then(Option::as_mut);
+        if late && held.stream {
+            held.late += 1;
+            // A connection by which nothing has come since may lead nowhere any more; what HTTP/2 has
+            // not answered keeps its stream, of which there are not many.
+            let is_https = matches!(&known, Some(known) if known.upstream.is_https());
+            held.retiring |=
+                held.heard <= flight.sent || is_https && held.late >= UPSTREAM_STREAMS_LATE_MAX;
         }
-        if let Some(known) = self.known.get_mut(held.known as usize).and_then(Option::as_mut) {
+        if let Some(known) = known {
             known.in_flight -= 1;
             known.upstream.cells.in_flight.fetch_sub(1, Relaxed);
         }

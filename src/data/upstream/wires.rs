@@ -235,6 +235,7 @@ pub(super) fn local_address(upstream: &Upstream) -> SocketAddr {
 pub(super) fn cause_of(error: &io::Error) -> Unreached {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => Unreached::Refused,
+        Some(libc::EADDRNOTAVAIL) => Unreached::NoSource,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Unreached::NoRoom,
         Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Unreached::Closed,
         Some(libc::ETIMEDOUT) => Unreached::TimedOut,

@@ -26,8 +26,9 @@ pub enum Policy {
     Fastest,
 }
 
-/// Of so many choices by `fastest` one goes to any upstream.
-const EXPLORE_ONE_OF: u32 = 32;
+/// Of so many choices by `fastest` one goes to any upstream: few enough that a slow one is not seen in
+/// the 99th percentile.
+const EXPLORE_ONE_OF: u32 = 128;
 
 /// Indices of upstreams in their set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -273,12 +274,12 @@ mod tests {
         let chooser = Chooser::new(Policy::Fastest, 2);
         let mut rng = rng();
         let mut firsts = [0; 3];
-        for _ in 0..3_200 {
+        for _ in 0..12_800 {
             if let Choice::One(index) = chooser.choose(&set, &mut Round::default(), &mut rng, 1) {
                 firsts[index] += 1;
             }
         }
-        assert!(firsts[1] > 3_000, "{firsts:?}");
+        assert!(firsts[1] > 12_600, "{firsts:?}");
         assert!(firsts[0] > 10 && firsts[2] > 10, "{firsts:?}");
         // Six that wait there make it no faster than the next.
         set.members[1].upstream.cells.in_flight.store(6, Relaxed);

@@ -213,8 +213,9 @@ impl Maker {
         let mut members = Vec::with_capacity(addresses.len());
         for address in addresses {
             let kept = old.into_iter().flat_map(|set| &set.members);
-            let kept = kept.filter(|member| member.address == address && self.is_current(member));
-            match kept.last() {
+            let mut kept =
+                kept.filter(|member| member.address == address && self.is_current(member));
+            match kept.next_back() {
                 Some(member) => members.push(Arc::clone(member)),
                 None => members.push(Arc::new(self.member(address)?)),
             }
