@@ -1,12 +1,13 @@
 //! `corelane check FILE`: every fault of a Corefile at once, without serving anything.
 //!
 //! Nothing is opened but the Corefile, what it imports and what a plugin's parsing reads. Faults
-//! come in the order of the file. Ends with status 0 for a Corefile that would be accepted, with 1
-//! for any other.
+//! come in the order of the file, after warnings of what is accepted and probably not meant. Ends with
+//! status 0 for a Corefile that would be accepted, with 1 for any other.
 
 use std::io::{self, Write};
 
 use super::corefile::{self, Corefile, CorefileError, Directives, Input, Sources};
+use super::lint::lints;
 
 /// How faults are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum Format {
     /// Several lines each, with the source line and a caret.
     #[default]
     Report,
-    /// `FILE:LINE:COL: [plugin: ]MESSAGE`.
+    /// `[warning: ]FILE:LINE:COL: [plugin: ]MESSAGE`.
     Line,
     /// CoreDNS's lines.
     CoreDns,
@@ -71,9 +72,19 @@ pub fn check(
     };
     errors.sort_by_key(order);
     errors.dedup();
-    if format == Format::Report {
-        for warning in &warnings {
-            write!(out, "{}", warning.report(sources).replacen("error", "warning", 1))?;
+    // What a Corefile means can be told of a whole one only.
+    if errors.is_empty() {
+        warnings.extend(lints(&corefile));
+    }
+    warnings.sort_by_key(order);
+    for warning in &warnings {
+        match format {
+            Format::Report => {
+                write!(out, "{}", warning.report(sources).replacen("error", "warning", 1))?;
+            }
+            Format::Line => writeln!(out, "warning: {warning}")?,
+            // CoreDNS has no such lines.
+            Format::CoreDns => {}
         }
     }
     for error in &errors {

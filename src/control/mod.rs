@@ -11,6 +11,7 @@ pub mod compile;
 pub mod corefile;
 pub mod crew;
 pub mod kube;
+pub mod lint;
 pub mod logging;
 pub mod manual;
 pub mod ready;
