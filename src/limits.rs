@@ -147,6 +147,9 @@ pub const ASK_DEPTH_MAX: usize = 10;
 /// Questions that a query may ask in all.
 pub const ASKS_MAX: u16 = 64;
 
+/// Elements of a search path that are followed for a client: what Kubernetes allows a pod.
+pub const SEARCH_ELEMENTS_MAX: usize = 32;
+
 /// Waits of one query.
 pub const FETCHES_MAX: u16 = 64;
 
@@ -483,6 +486,7 @@ pub const HUGE_PAGES_FILE_BYTES_MIN: u64 = 16 << 20;
 
 const _: () = assert!(LANE_BYTES >= UDP_BYTES_MIN && LANE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX > ASK_DEPTH_MAX);
+const _: () = assert!(2 * SEARCH_ELEMENTS_MAX <= ASKS_MAX as usize);
 const _: () = assert!(2 * FORWARD_ATTEMPTS_MAX as u16 <= FETCHES_MAX);
 const _: () = assert!(WALK_MEMORY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(RING_RECEIVES + RING_SENDS_MAX <= RING_ENTRIES as usize);

@@ -24,7 +24,8 @@
 //! * `large`: an A answer has 30 records, more than fit into 512 octets.
 //!
 //! With `delay` or `truncate` and without an **AMOUNT** for `drop` nothing is dropped. Queries are
-//! numbered from 0, those of all workers together.
+//! numbered from 0, those of all workers together. `autopath @erratic` follows a.example.org and
+//! b.example.org.
 //!
 //! ## Ready
 //!
@@ -47,13 +48,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{Compiled, CorefileError, Cx, Directive, Fetch, Lines, Plugin, SetupError, Site, Step};
+use super::{Compiled, CorefileError, Cx, Directive, Fetch, Lines, Plugin, SearchPath};
+use super::{SetupError, Site, Step};
 use crate::control::corefile::{Line, Token};
 use crate::wire::{Full, NameBuf, Question, Reply, Section, Soa, rcode, rtype};
 
 const OPTIONS: &[&str] = &["drop", "truncate", "delay", "large"];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53);
+/// What `autopath @erratic` follows.
+const SEARCH: [&str; 2] = ["a.example.org.", "b.example.org."];
 /// A records of a `large` answer.
 const LARGE_RECORDS: usize = 30;
 
@@ -195,6 +199,11 @@ impl Plugin for Link {
     /// Whether the reply is to be truncated.
     type Frame = bool;
     type Local = ();
+
+    fn search_path(self: &Arc<Self>) -> Option<SearchPath> {
+        let elements = SEARCH.iter().filter_map(|text| NameBuf::parse(text).ok());
+        Some(SearchPath::Same(elements.collect()))
+    }
 
     fn local(&self, _core: u16) {}
 

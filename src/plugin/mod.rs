@@ -16,6 +16,7 @@ mod acl;
 mod any;
 pub mod authority;
 mod auto;
+mod autopath;
 mod bind;
 mod bufsize;
 mod cache;
@@ -47,6 +48,7 @@ mod ready;
 pub mod registry;
 mod reload;
 mod root;
+pub mod search;
 mod shed;
 pub mod site;
 mod template;
@@ -64,6 +66,7 @@ pub use crate::data::chain::{Asked, Client, Core, Cx, Entry, Event, Fetch, Fetch
 pub use crate::data::chain::{Level, ReplyState, Source, Transport};
 use crate::wire::{NameBuf, Question};
 pub use outgoing::Transferer;
+pub use search::SearchPath;
 pub use site::{Compiled, Facts, Ready, SetupError, Sink, Site};
 
 /// A link: what a query meets. Shared by all workers; what changes is in its `Local`.
@@ -87,6 +90,11 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// What it offers to `transfer`, if it has zones to hand out. Control side.
     fn transferer(self: &Arc<Self>) -> Option<Arc<dyn Transferer>> {
+        None
+    }
+
+    /// What it offers to `autopath`, if it knows search paths. Control side.
+    fn search_path(self: &Arc<Self>) -> Option<SearchPath> {
         None
     }
 

@@ -11,8 +11,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Compiled, CorefileError, Cx, Facts, Lines, SetupError, Site, Step, Transferer};
-use super::{Directive, Plugin};
+use super::{Compiled, CorefileError, Cx, Facts, Lines, SearchPath, SetupError, Site, Step};
+use super::{Directive, Plugin, Transferer};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::wire::{NameBuf, Question};
 
@@ -137,6 +137,11 @@ macro_rules! registry {
             /// See [`Plugin::transferer`].
             pub fn transferer(&self) -> Option<Arc<dyn Transferer>> {
                 match self { $($(#[$gate])* Self::$variant(one) => one.transferer(),)* }
+            }
+
+            /// See [`Plugin::search_path`].
+            pub fn search_path(&self) -> Option<SearchPath> {
+                match self { $($(#[$gate])* Self::$variant(one) => one.search_path(),)* }
             }
 
             /// See [`Plugin::local`].
@@ -310,7 +315,7 @@ registry! {
         loadbalance = loadbalance::Loadbalance;
         tsig = tsig::Tsig;
         rewrite;
-        autopath;
+        autopath = autopath::Autopath;
         acl = acl::Acl;
         cache = cache::Cache;
         header = header::Header;
@@ -360,6 +365,7 @@ registry! {
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Signed(super::tsig::Link) "tsig";
         Acl(super::acl::Link) "acl";
+        Autopath(super::autopath::Link) "autopath";
         Transfers(super::transfer::Link) "transfer";
         Loop(super::loop_::Link) "loop";
         Erratic(super::erratic::Link) "erratic";

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::Transferer;
+use super::{SearchPath, Transferer};
 use super::registry::Link;
 use crate::control::admin::Endpoint;
 use crate::control::corefile::{CorefileError, Place};
@@ -209,6 +209,11 @@ impl Site<'_> {
     /// Those below that hand out zones, in the order of the chain.
     pub fn transferers(&self) -> Vec<Arc<dyn Transferer>> {
         self.below.iter().rev().filter_map(Link::transferer).collect()
+    }
+
+    /// The search paths that the plugin of this name knows, if it is below and knows any.
+    pub fn search_path(&self, plugin: &str) -> Option<SearchPath> {
+        self.below.iter().rev().filter(|link| link.name() == plugin).find_map(Link::search_path)
     }
 
     /// Joins a relative path to the block's `root`.
