@@ -145,6 +145,7 @@
 //!   holds every 10 minutes.
 //! * A slice whose endpoints are as they were is not counted in the programming duration.
 
+mod clients;
 mod counters;
 mod held;
 mod manifests;
@@ -152,7 +153,8 @@ pub mod settings;
 
 use std::sync::Arc;
 
-use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, Site, Step};
+use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SearchPath};
+use super::{SetupError, Site, Step};
 use crate::cluster::index::Index;
 use crate::cluster::top_level::is_top_level;
 use crate::control::kube;
@@ -236,6 +238,10 @@ impl Plugin for Link {
 
     fn refresh(&self, index: &mut Reader<Index>) {
         index.refresh();
+    }
+
+    fn search_path(self: &Arc<Self>) -> Option<SearchPath> {
+        Some(SearchPath::OfClient(Arc::new(clients::PodsOf(Arc::clone(self)))))
     }
 
     fn memory_zones(&self) -> &[NameBuf] {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::{SearchPath, Transferer};
 use super::registry::Link;
+use super::{SearchPath, Transferer};
 use crate::control::admin::Endpoint;
 use crate::control::corefile::{CorefileError, Place};
 use crate::control::ready::Readiness;
