@@ -41,7 +41,7 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
 bench: ## micro-benchmarks
 	$(CARGO) bench --workspace --locked
 
-loadtest: ## whole-server runs over real sockets, beside the peers that are installed
+loadtest: ## servers side by side under load, with a report; LOADTEST="auth tcp --rounds 9" chooses
 	tests/setup build loadtest peers
 	$(CARGO) build --release --workspace --locked
-	loadtest/run
+	loadtest/run $(LOADTEST)

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import time
@@ -18,6 +19,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
+PIDFD_GETFD = 438
+SO_RCVBUFFORCE = 33
 # Below the ports that Linux gives to clients (from 32768).
 PORTS = range(20000, 32000)
 PORTS_OF_A_SERVER = 4
@@ -25,12 +28,12 @@ STOP_SECONDS = 3.0
 TYPES = {"A": 1, "NS": 2, "SOA": 6, "TXT": 16, "AAAA": 28}
 
 
-def on_cpu(cpu):
-    """What a new process does first: it moves to `cpu`, and will end with this one."""
+def on_cpus(cpus):
+    """What a new process does first: it moves to `cpus`, and will end with this one."""
 
     def prepare():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.sched_setaffinity(0, {cpu})
+        os.sched_setaffinity(0, cpus)
 
     return prepare
 
@@ -104,18 +107,42 @@ def listens(port):
         return False
 
 
+def set_receive_buffer(handle, number, port, octets):
+    """Sets the buffer of descriptor `number` of a process, if it is the UDP socket of `port`;
+    says whether it was."""
+    copy = LIBC.syscall(PIDFD_GETFD, handle, number, 0)
+    if copy < 0:
+        return False
+    if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+        os.close(copy)
+        return False
+    with socket.socket(fileno=copy) as link:
+        is_udp = link.family in (socket.AF_INET, socket.AF_INET6)
+        is_udp = is_udp and link.type == socket.SOCK_DGRAM
+        if not is_udp or link.getsockname()[1] != port:
+            return False
+        # The kernel doubles what it is told, for its own book-keeping, as with every program.
+        try:
+            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, octets)
+        except PermissionError:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
+        if link.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * octets:
+            raise Failure(f"receive buffers of {octets} octets need root, or more rmem_max")
+        return True
+
+
 class Server:
     """A contender in a scenario, or what stands behind all of them (a backend): its folder, its
     ports, and, once started, its processes."""
 
-    def __init__(self, contender, definition, scenario, directory, values, cpu):
+    def __init__(self, contender, definition, scenario, directory, values, cpus):
         self.label = contender.label
         self.kind = contender.kind
         self.arguments = list(contender.arguments)
         self.definition = definition
         self.scenario = scenario
         self.directory = directory
-        self.cpu = cpu
+        self.cpus = cpus
         self.port = free_ports()
         self.process = None
         self.started = None
@@ -140,6 +167,12 @@ class Server:
             return ""
         return " ".join((said.stdout + said.stderr).split("\n")[:2]).strip()
 
+    def command_line(self):
+        """How it is started, in one line."""
+        words = command_line(self.definition["command"], self.values, self.arguments)
+        own = [f"{name}={text}" for name, text in self.environment().items()]
+        return " ".join([*own, *words])
+
     def start(self):
         """Writes its files and runs it, then asks until it answers NOERROR (or, where its
         definition says `ready = "connect"`, accepts a connection)."""
@@ -156,9 +189,9 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=os.environ | self.definition.get("env", {}),
+                env=os.environ | self.environment(),
                 start_new_session=True,
-                preexec_fn=on_cpu(self.cpu),
+                preexec_fn=on_cpus(self.cpus),
             )
         while (waited := time.monotonic() - self.started) < self.scenario.ready_seconds:
             if has_ended(self.process.pid):
@@ -169,12 +202,31 @@ class Server:
             time.sleep(0.005)
         raise Failure(f"no answer after {waited:.1f} s: {self.log()[-400:] or 'an empty log'}")
 
+    def environment(self):
+        """What its definition adds to the environment."""
+        own = self.definition.get("env", {})
+        return {name: substitute(text, self.values) for name, text in own.items()}
+
     def is_ready(self):
         """Whether it answers, asked once."""
         if self.definition.get("ready") == "connect":
             return listens(self.port)
         name, kind = self.scenario.ready.split()
         return ask(name, kind, self.port, self.scenario.transport) == 0
+
+    def set_receive_buffers(self, octets):
+        """Gives its UDP sockets receive buffers of this size, whatever it asked for itself: what
+        the system's default would be, without changing that for everybody."""
+        done = 0
+        for pid in self.pids():
+            handle = os.pidfd_open(pid)
+            try:
+                for entry in os.listdir(f"/proc/{pid}/fd"):
+                    done += set_receive_buffer(handle, int(entry), self.port, octets)
+            finally:
+                os.close(handle)
+        if not done:
+            raise Failure(f"{self.label}: no UDP socket at its port")
 
     def log(self):
         """All that it wrote so far."""

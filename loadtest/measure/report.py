@@ -1,210 +1,46 @@
-"""What people and programs read: progress while it runs, a table in Markdown, a JSON file."""
+"""What is left of a run: a folder with one JSON file for each scenario, and, made from these at any
+time, `report.md` with its plots (SVG)."""
 
 import datetime
 import json
 import os
 import platform
-import sys
-import time
 from pathlib import Path
 
+from .kinds import KINDS
+from .words import markdown
 
-class Progress:
-    """How far it is, and how long it will take, on standard error."""
-
-    def __init__(self, what, steps, seconds_of_a_step):
-        self.what = what
-        self.steps = steps
-        self.estimate = seconds_of_a_step
-        self.done = 0
-        self.start = time.monotonic()
-        self.is_terminal = sys.stderr.isatty()
-        self.said = 0.0
-
-    def step(self, name):
-        """One more is done."""
-        self.done += 1
-        left = self.seconds_left(time.monotonic() - self.start)
-        line = f"{self.what}: {self.done} of {self.steps} ({name}), {left:.0f} s left"
-        if self.is_terminal:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self.said > 10 or self.done == self.steps:
-            self.said = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
-
-    def seconds_left(self, elapsed):
-        """From the pace so far; before there is one, from the estimate."""
-        pace = elapsed / self.done if self.done else self.estimate
-        return (self.steps - self.done) * pace
-
-    def end(self):
-        """Leaves the line to others."""
-        if self.is_terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+REPORT = "report.md"
 
 
-def number(spread, form, key="median"):
-    """A number of a spread, or a dash."""
-    return "–" if spread is None else format(spread[key], form)
-
-
-def quartiles(spread, form):
-    """The quartiles of a spread, or a dash."""
-    if spread is None:
-        return "–"
-    return f"{spread['q1']:{form}}–{spread['q3']:{form}}"
-
-
-def answers(counts, with_rcodes=True):
-    """What kinds of answers there were, and whatever was not as it should be."""
-    notes = []
-    if with_rcodes:
-        notes += [f"{rcode} {share:.0%}" for rcode, share in counts["rcodes"].items()]
-    notes += [f"**{key.replace('_', ' ')} {count}**" for key, count in counts["odd"].items()]
-    return ", ".join(notes) or "as expected"
-
-
-def loss(counts):
-    """Loss in percent."""
-    share = counts["lost_share"]
-    return "–" if share is None else f"{100 * share:.3f}"
-
-
-def burst_table(figures, servers):
-    """(heads, rows) of saturated and of fixed-rate bursts."""
-    has_latency = any(row["p50_us"] for row in figures.values())
-    heads = ["server", "CPU ratio", "quartiles", "µs/query", "user", "system", "kq/s"]
-    heads += ["p50 ratio", "p50 µs", "p99 µs"] if has_latency else []
-    heads += ["RSS MB", "ready s", "lost %", "answers"]
-    rows = []
-    for name, row in figures.items():
-        kqps = "–" if row["qps"] is None else f"{row['qps']['median'] / 1000:.1f}"
-        if row["client_bound"]:
-            kqps = f"≥ {kqps}"
-        cells = [name, number(row["cpu_ratio"], ".2f"), quartiles(row["cpu_ratio"], ".2f")]
-        cells += [number(row[key], ".2f") for key in ("cpu_us", "user_us", "system_us")] + [kqps]
-        if has_latency:
-            cells += [number(row["p50_ratio"], ".2f")]
-            cells += [number(row[key], ".0f") for key in ("p50_us", "p99_us")]
-        cells += [number(row["rss_mb"], ".1f"), f"{servers[name]['ready_seconds']:.2f}"]
-        rows.append(cells + [loss(row["counts"]), answers(row["counts"])])
-    return heads, rows
-
-
-def reload_table(figures, _):
-    """(heads, rows) of windows with and without reloads."""
-    heads = ["server", "q/s", "reloads", "lost, reloads", "lost, quiet", "p50 ratio", "quartiles"]
-    heads += ["p99 µs, reloads", "quartiles", "p99 µs, quiet", "quartiles", "answers"]
-    rows = []
-    for name, row in figures.items():
-        counts = row["reload_counts"]
-        rows.append(
-            [
-                name,
-                "–" if row["rate"] is None else f"{row['rate']}",
-                f"{row['reloads_done']} of {row['reloads_asked']}",
-                f"{counts['lost']} of {counts['sent']}",
-                str(row["quiet_counts"]["lost"]),
-                number(row["p50_ratio"], ".2f"),
-                quartiles(row["p50_ratio"], ".2f"),
-                number(row["reload_p99_us"], ".0f"),
-                quartiles(row["reload_p99_us"], ".0f"),
-                number(row["quiet_p99_us"], ".0f"),
-                quartiles(row["quiet_p99_us"], ".0f"),
-                answers(counts),
-            ]
-        )
-    return heads, rows
-
-
-def idle_table(figures, servers):
-    """(heads, rows) of stretches without queries."""
-    heads = ["server", "RSS MB", "context switches", "quartiles", "CPU ms", "threads", "ready s"]
-    rows = [
-        [
-            name,
-            number(row["rss_mb"], ".1f"),
-            number(row["context_switches"], ".0f"),
-            quartiles(row["context_switches"], ".0f"),
-            number(row["cpu_ms"], ".2f"),
-            number(row["threads"], ".0f"),
-            f"{servers[name]['ready_seconds']:.2f}",
-        ]
-        for name, row in figures.items()
-    ]
-    return heads, rows
-
-
-def cluster_table(figures, _):
-    """(heads, rows) of servers from their start through a re-list and churn."""
-    heads = ["server", "ready s", "RSS MB", "peak at start", "peak of re-list", "ratio"]
-    heads += ["RSS after", "CPU under churn %", "event to served p99 ms"]
-    rows = []
-    for name, row in figures.items():
-        share = row["churn_cpu_share"]
-        percent = share and {key: 100 * share[key] for key in ("median", "q1", "q3")}
-        cells = [name, number(row["ready_seconds"], ".2f")]
-        cells += [number(row[key], ".1f") for key in ("steady_mb", "start_peak_mb")]
-        cells += [number(row["relist_peak_mb"], ".1f"), number(row["relist_ratio"], ".2f")]
-        cells += [number(row["after_mb"], ".1f"), number(percent, ".1f")]
-        rows.append(cells + [number(row["served_p99_ms"], ".2f")])
-    return heads, rows
-
-
-TABLES = {
-    "burst": burst_table,
-    "reload": reload_table,
-    "idle": idle_table,
-    "cluster": cluster_table,
-}
-
-
-def markdown(heads, rows):
-    """The lines of a table whose columns are aligned in the source, too."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows)]
-
-    def line(cells):
-        padded = (
-            cell.ljust(width) if index in (0, len(cells) - 1) else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths))
-        )
-        return f"| {' | '.join(padded)} |"
-
-    last = len(widths) - 1
-    ends = ("-" if index in (0, last) else ":" for index in range(last + 1))
-    rule = ["-" * (width - 1) + end for width, end in zip(widths, ends)]
-    return [line(heads), f"| {' | '.join(rule)} |", *map(line, rows)]
-
-
-def document(report):
-    """A report as Markdown."""
-    scenario = report["scenario"]
-    rounds = sum(1 for bursts in report["rounds"] if bursts)
-    lines = [f"### {scenario['name']}: {scenario['about']}", ""]
-    about = f"{rounds} rounds of {scenario['seconds']:g} s"
-    if scenario["kind"] == "burst":
-        about += f"; ratios to {report['base']} within a round: median, quartiles"
-    lines += [about + ("." if report["complete"] else "; **interrupted**."), ""]
-    lines += markdown(*TABLES[scenario["kind"]](report["figures"], report["servers"]))
-    lines += [f"\nleft out: {name}: {why}" for name, why in report["left_out"].items()]
-    for holds, sentence in report["verdicts"]:
-        lines.append(f"\n{'holds' if holds else '**BROKEN**'}: {sentence}")
-    return "\n".join(lines) + "\n"
-
-
-def machine():
+def machine(setting):
     """What the figures were taken on."""
     model = ""
     for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
+    sizes = Path("/proc/meminfo").read_text(errors="replace").split()
     return {
         "cpu": model or platform.machine(),
         "cpus": os.cpu_count(),
+        "memory_mb": int(sizes[1]) // 1000,
         "kernel": platform.release(),
+        "hypervisor": setting_of_kernel("/sys/hypervisor/type"),
+        "rmem_default": setting_of_kernel("/proc/sys/net/core/rmem_default"),
+        "rmem_max": setting_of_kernel("/proc/sys/net/core/rmem_max"),
         "load_average": os.getloadavg(),
+        "server_cpus": sorted(setting.server_cpus),
+        "client_cpus": sorted(setting.client_cpus),
     }
+
+
+def setting_of_kernel(path):
+    """The content of a file of one line, or "" where there is none."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def now():
@@ -219,11 +55,104 @@ def write(path, text):
     os.replace(new, path)
 
 
-def save(report, directory):
-    """Writes a report as JSON and as Markdown; says where."""
+def section(result):
+    """The part of a report that is about one scenario: lines of Markdown, without its plots."""
+    scenario = result["scenario"]
+    rounds = sum(1 for bursts in result["rounds"] if bursts)
+    lines = [f"## {scenario['name']}: {scenario['about']}", ""]
+    about = f"{rounds} rounds of {scenario['seconds']:g} s"
+    if scenario["kind"] == "burst":
+        about += f"; ratios to {result['base']} within a round: median, quartiles"
+    lines += [about + ("." if result["complete"] else "; **not complete**.")]
+    for heads, rows in KINDS[scenario["kind"]].tables(result):
+        lines += ["", *markdown(heads, rows)]
+    lines += watched(result)
+    lines += [f"\nleft out: {name}: {why}" for name, why in result["left_out"].items()]
+    for holds, sentence in result["verdicts"]:
+        lines.append(f"\n{'holds' if holds else '**BROKEN**'}: {sentence}")
+    return lines
+
+
+def watched(result):
+    """What strace and perf said, where they were asked."""
+    lines = []
+    if calls := result.get("syscalls"):
+        rows = [[name, f"{one['per_answer']:.3f}", one["most"]] for name, one in calls.items()]
+        lines += ["", *markdown(["server", "system calls per answer", "most of them"], rows)]
+    if counted := result.get("counters"):
+        events = sorted({event for one in counted.values() for event in one})
+        rows = [
+            [name, *(f"{one[event]:.1f}" if event in one else "–" for event in events)]
+            for name, one in counted.items()
+        ]
+        lines += ["", *markdown(["server", *(f"{event} per answer" for event in events)], rows)]
+    return lines
+
+
+def details(result):
+    """Versions and commands, folded away."""
+    lines = ["", "<details><summary>versions and commands</summary>", "", "```text"]
+    lines += [result["command"]]
+    for name, server in result["servers"].items():
+        lines += ["", f"{name}: {server['version'] or 'says no version'}", server["command"]]
+        if server["flood"]:
+            lines.append(server["flood"])
+    return lines + ["```", "", "</details>"]
+
+
+def head(results):
+    """What all scenarios of a report have in common."""
+    last = results[-1]
+    found = last["machine"]
+    loads = [one["machine"]["load_average"][0] for one in results]
+    kernel = f"Linux {found['kernel']}, receive buffers {found['rmem_default']}"
+    kernel += f" (at most {found['rmem_max']}) octets"
+    words = {
+        "machine": f"{found['cpu']}, {found['cpus']} CPUs, {found['memory_mb'] / 1000:.0f} GB",
+        "kernel": kernel,
+        "CPUs": f"servers {listed(found['server_cpus'])}, client {listed(found['client_cpus'])}",
+        "load before": f"{min(loads):.2f} to {max(loads):.2f}",
+        "begun": f"{results[0]['started']}",
+        "command": f"`{last['command']}`",
+    }
+    lines = ["# Load test", ""]
+    lines += [f"- {key}: {value}" for key, value in words.items()]
+    lines += ["", "How to read this: loadtest/README.md. Ratios are what counts; absolute times are"]
+    return lines + ["of this machine.", ""]
+
+
+def listed(numbers):
+    """Numbers, with commas."""
+    return ",".join(map(str, numbers))
+
+
+def results_of(directory):
+    """The results in a folder, in the order in which they began."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("*.json")]
+    return sorted(found, key=lambda result: (result["started"], result["scenario"]["name"]))
+
+
+def make(directory):
+    """Writes the report of a folder, from what is there; says where. None without any result."""
+    results = results_of(directory)
+    if not results:
+        return None
+    lines = head(results)
+    for result in results:
+        lines += section(result)
+        name = result["scenario"]["name"]
+        for what, picture in KINDS[result["scenario"]["kind"]].plots(result).items():
+            if picture:
+                write(directory / f"{name}-{what}.svg", picture)
+                lines += ["", f"![{name}: {what}]({name}-{what}.svg)"]
+        lines += details(result) + [""]
+    write(directory / REPORT, "\n".join(lines))
+    return directory / REPORT
+
+
+def save(result, directory):
+    """Writes a result, and the report of its folder anew."""
     directory.mkdir(parents=True, exist_ok=True)
-    stamp = report["started"].replace(":", "").replace("-", "")
-    path = directory / f"{report['scenario']['name']}-{stamp}.json"
-    write(path, json.dumps(report, indent=1, default=str) + "\n")
-    write(path.with_suffix(".md"), document(report))
-    return path
+    name = f"{result['scenario']['name']}.json"
+    write(directory / name, json.dumps(result, indent=1, default=str) + "\n")
+    return make(directory)

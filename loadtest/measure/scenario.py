@@ -8,25 +8,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 SCENARIOS = HERE / "scenarios"
-# The order in which all of them are run.
-ORDER = (
-    "auth",
-    "tcp",
-    "low-rate",
-    "reload",
-    "idle",
-    "auth-1m",
-    "cache-hit",
-    "stock",
-    "miss",
-    "miss-tcp",
-    "services",
-    "services-all",
-    "cluster-a",
-    "cluster-b",
-)
-KINDS = ("burst", "reload", "idle", "cluster")
-
 
 class Failure(Exception):
     """What makes a measurement impossible, in words for the person who asked for it."""
@@ -45,6 +26,8 @@ class Scenario:
     against: list
     data: str = ""
     flood: list = field(default_factory=list)
+    pace: list = field(default_factory=list)
+    warm_up_pace: list = field(default_factory=list)
     expect: str = ""
     transport: str = "udp"
     ready_seconds: float = 30.0
@@ -53,6 +36,14 @@ class Scenario:
     reload_every: float = 1.0
     lost_max: int = 0
     churn: int = 0
+    capacity_seconds: float = 1.0
+    backend_cpu: str = "client"
+    overload: float = 2.0
+    receive_buffers: list = field(default_factory=list)
+    goodput_min: float = 0.0
+    objective: str = ""
+    expected_odd: list = field(default_factory=list)
+    is_long: bool = False
     define: dict = field(default_factory=dict)
     server: dict = field(default_factory=dict)
     backend: dict = field(default_factory=dict)
@@ -70,7 +61,7 @@ def tables(directory, name):
     """The content of scenario `name`, over that of its `base`."""
     path = directory / f"{name}.toml"
     if not path.exists():
-        known = ", ".join(sorted(p.stem for p in directory.glob("*.toml")))
+        known = ", ".join(names(directory))
         raise Failure(f"no scenario {name}; there are {known}")
     own = read_toml(path)
     if "base" not in own:
@@ -88,9 +79,12 @@ def load(name, directory=SCENARIOS):
         scenario = Scenario(name=name, **content)
     except TypeError as error:
         raise Failure(f"scenario {name}: {error}") from error
-    if scenario.kind not in KINDS:
-        raise Failure(f"scenario {name}: kind is one of {', '.join(KINDS)}")
     return scenario
+
+
+def names(directory=SCENARIOS):
+    """All scenarios, in the order of their files' names."""
+    return sorted(path.stem for path in directory.glob("*.toml"))
 
 
 @dataclass(frozen=True)

@@ -39,16 +39,17 @@ fn a_measurement_leaves_a_report() {
     assert!(output.status.success(), "{output:?}");
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("left out: absent: /nonexistent is not there"), "{table}");
-    let json = std::fs::read_dir(&reports)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|end| end == "json"))
-        .unwrap();
-    let report: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let text = |name: &str| std::fs::read_to_string(reports.join(name)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text("auth.json")).unwrap();
     assert_eq!(report["complete"], true);
     assert_eq!(report["rounds"].as_array().unwrap().len(), 2);
     assert_eq!(report["figures"]["again"]["cpu_ratio"]["n"], 2);
     assert_eq!(report["verdicts"][0][0], true);
+    assert!(report["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()));
+    let document = text("report.md");
+    for part in ["## auth: ", "| again ", "loadtest/run auth --against", "](auth-cpu.svg)"] {
+        assert!(document.contains(part), "{part}: {document}");
+    }
+    assert!(text("auth-cpu.svg").starts_with("<svg "));
     std::fs::remove_dir_all(&reports).unwrap();
 }

@@ -4,9 +4,11 @@ import importlib.machinery
 import importlib.util
 import itertools
 import unittest
+import xml.etree.ElementTree
 from pathlib import Path
 
-from measure import report, scenario
+from measure import dnsperf, plot, progress, scenario, syscalls, words
+from measure.kinds import KINDS
 from measure.scenario import Contender, Failure
 
 HERE = Path(__file__).resolve().parent.parent
@@ -21,11 +23,13 @@ def script(name):
 
 
 class Scenarios(unittest.TestCase):
-    def test_all_are_in_the_list_and_load(self):
-        files = {path.stem for path in scenario.SCENARIOS.glob("*.toml")}
-        self.assertEqual(files, set(scenario.ORDER))
-        for name in scenario.ORDER:
+    def test_all_load(self):
+        self.assertIn("auth", scenario.names())
+        for name in scenario.names():
             loaded = scenario.load(name)
+            self.assertIn(loaded.kind, KINDS, name)
+            count, seconds = KINDS[loaded.kind].steps(loaded, len(loaded.against))
+            self.assertGreater(count * seconds, 0, name)
             for kind in loaded.against:
                 scenario.definition(kind, loaded.server.get(kind, {}))
             for kind, own in loaded.backend.items():
@@ -96,29 +100,80 @@ class Data(unittest.TestCase):
         self.assertTrue(all(data in others for _, kind, data in records if kind == "CNAME"))
 
 
-class StraceCounts(unittest.TestCase):
+class Cluster(unittest.TestCase):
+    def test_names_are_those_of_the_synthetic_cluster(self):
+        mkdata = script("mkdata")
+        self.assertEqual(mkdata.service(45), "svc-45.ns-5.svc.cluster.local")
+        self.assertEqual(mkdata.reverse(mkdata.FIRST_SERVICE + 258), "2.1.128.10.in-addr.arpa")
+        self.assertEqual(mkdata.reverse(mkdata.FIRST_ENDPOINT), "1.0.0.11.in-addr.arpa")
+
+
+class Watching(unittest.TestCase):
     def test_the_summary_is_read(self):
         summary = "syscall           calls\n--------- ------\nrecvmmsg   12\nsendmmsg 11\n"
-        parse = script("strace-count").parse_counts
-        self.assertEqual(parse(summary + "---- ---\ntotal 23\n"), {"recvmmsg": 12, "sendmmsg": 11})
+        summary += "---- ---\ntotal 23\n"
+        counts = syscalls.parse_counts(summary)
+        self.assertEqual(counts, {"recvmmsg": 12, "sendmmsg": 11})
+        calls, most = syscalls.per_answer(counts, {"answered": 10})
+        self.assertEqual((calls, most), (2.3, "recvmmsg 1.200, sendmmsg 1.100"))
+
+    def test_events_that_are_not_counted_are_left_out(self):
+        text = "# started\n\n12345,,instructions:u,99,100.00,,\n<not supported>,,cycles,0,,\n"
+        self.assertEqual(syscalls.parse_perf(text), {"instructions:u": 12345})
+
+
+class Dnsperf(unittest.TestCase):
+    def test_its_last_lines_are_read(self):
+        text = "  Queries sent:  1000\n  Queries lost: 10 (1.00%)\n  Queries per second:   990.5\n"
+        self.assertIsNone(dnsperf.parse(text))
+        said = dnsperf.parse(text + "  Average Latency (s):  0.000123 (min 0.1, max 0.2)\n")
+        self.assertEqual((said["qps"], said["lost_share"]), (990.5, 0.01))
+        self.assertAlmostEqual(said["mean_us"], 123)
+
+    def test_options_are_found_among_words(self):
+        found = dnsperf.options_of(["--tcp", "--queries", "a", "--miss-share", "0.2"])
+        self.assertEqual(found, {"--tcp": "", "--queries": "a", "--miss-share": "0.2"})
+
+
+class Plots(unittest.TestCase):
+    SPREAD = {"median": 2.0, "q1": 1.5, "q3": 2.5, "n": 7}
+
+    def test_pictures_are_well_formed_and_name_what_they_show(self):
+        bars = plot.bars("a < b", "µs", [("knot", [self.SPREAD, None])], ("user", "system"))
+        lines = plot.lines("t", "µs", ["p50", "p99"], [("knot", [12.0, 4000.0]), ("x", [None, 1.0])])
+        for picture in (bars, lines):
+            xml.etree.ElementTree.fromstring(picture)
+            self.assertIn(">knot<", picture)
+        self.assertIn("a &lt; b", bars)
+
+    def test_nothing_is_no_picture(self):
+        self.assertIsNone(plot.bars("t", "", [("knot", [None])]))
+        self.assertIsNone(plot.lines("t", "", ["p50"], [("knot", [None])]))
+
+    def test_marks_are_round_and_reach_the_highest(self):
+        for highest in (0.013, 1.0, 7.3, 99, 421_000):
+            marks = plot.ticks(highest)
+            self.assertGreaterEqual(marks[-1] * 1.000001, highest)
+            self.assertLess(len(marks), 9)
 
 
 class Tables(unittest.TestCase):
     def test_columns_are_aligned(self):
-        lines = report.markdown(["server", "x", "notes"], [["a", "1.00", "b"]])
+        lines = words.markdown(["server", "x", "notes"], [["a", "1.00", "b"]])
         self.assertEqual(
             lines,
             ["| server |    x | notes |", "| ------ | ---: | ----- |", "| a      | 1.00 | b     |"],
         )
 
     def test_what_is_not_there_is_a_dash(self):
-        self.assertEqual((report.number(None, ".2f"), report.quartiles(None, ".2f")), ("–", "–"))
+        self.assertEqual((words.number(None, ".2f"), words.quartiles(None, ".2f")), ("–", "–"))
 
     def test_time_left_follows_the_pace(self):
-        progress = report.Progress("auth", 10, 1.0)
-        self.assertEqual(progress.seconds_left(0.0), 10.0)
-        progress.done = 4
-        self.assertEqual(progress.seconds_left(8.0), 12.0)
+        bar = progress.Progress({"auth": 99.0, "tcp": 30.0})
+        bar.begin("auth", 10, 1.0)
+        self.assertEqual(bar.seconds_left(0.0), 40.0)
+        bar.done = 4
+        self.assertEqual(bar.seconds_left(8.0), 42.0)
 
 
 if __name__ == "__main__":
