@@ -4,11 +4,11 @@ CARGO ?= cargo
 PORT ?= 1053
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test fmt lint check fuzz bench loadtest conformance
+.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance
 .DEFAULT_GOAL := help
 
 help: ## name these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## build and start the server on port 1053, with a sample cluster to try
 	$(CARGO) run --release --locked --bin corelane -- try -p $(PORT)
@@ -40,6 +40,10 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
 
 bench: ## micro-benchmarks
 	$(CARGO) bench --workspace --locked
+
+bench-compare: ## instructions a query on the stock chain against BASE=COMMIT: at most 3 % more
+	@test -n "$(BASE)" || { echo 'bench-compare: say with what: make bench-compare BASE=main'; exit 2; }
+	bench/compare $(BASE)
 
 loadtest: ## servers side by side under load, with a report; LOADTEST="auth tcp --rounds 9" chooses
 	tests/setup build loadtest peers

@@ -9,7 +9,8 @@
 //!
 //! The way of a query through `flood`: [`source`] writes it, [`outstanding`] remembers it,
 //! [`carrier`] takes it to the server and its answer back, [`outstanding`] tells whether that is
-//! the answer, [`tally`] counts it. [`drive`] is the loop that does this for all links in turn;
+//! the answer, [`tally`] counts it. [`trace`] reads the queries of a capture, [`lookup`] makes them
+//! of names as C libraries do, [`malformed`] writes what is none. [`drive`] is the loop that does this for all links in turn;
 //! [`slo`] runs that loop at several rates.
 //!
 //! The scripts beside this crate run servers under this load: see its README.md.
@@ -17,6 +18,8 @@
 pub mod carrier;
 pub mod cli;
 pub mod drive;
+pub mod lookup;
+pub mod malformed;
 pub mod message;
 pub mod outstanding;
 pub mod slo;
@@ -25,3 +28,4 @@ pub mod synthetic;
 pub mod sys;
 pub mod tally;
 pub mod target;
+pub mod trace;

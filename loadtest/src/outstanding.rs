@@ -3,7 +3,7 @@
 //! Ids run through all 65,536 values in order, so that an answer that comes after its time-out
 //! is known for late, and not taken for that of a younger query. Every operation is O(1).
 
-use crate::source::{Expected, question_hash};
+use crate::source::{Expected, NO_LOOKUP, question_hash};
 use std::collections::HashMap;
 
 /// Places of the table: at most so many queries are outstanding on a link.
@@ -20,6 +20,8 @@ pub enum Verdict {
         due_ns: u64,
         /// Whether the rcode is the expected one.
         as_expected: bool,
+        /// The look-up that asked, or [`NO_LOOKUP`].
+        lookup: u32,
     },
     /// It answers a query that had timed out, and stays lost.
     Late,
@@ -47,13 +49,16 @@ pub struct Outstanding {
     /// Hashes of the questions of timed-out queries, by id, until the id is used again.
     timed_out: HashMap<u16, u64>,
     lost: u64,
+    /// The look-ups of lost queries, until they are taken.
+    lost_lookups: Vec<u32>,
 }
 
 impl Outstanding {
     /// A table for `window` outstanding queries, each lost after `time_out_ns`.
     pub fn new(window: usize, time_out_ns: u64) -> Self {
         let places = (window * SPARE).next_power_of_two().clamp(64, OUTSTANDING_MAX);
-        let expected = Expected { question_hash: 0, question_len: 0, rcode: None };
+        let expected =
+            Expected { question_hash: 0, question_len: 0, rcode: None, lookup: NO_LOOKUP };
         let empty = Slot { expected, due_ns: 0, sent_ns: 0, id: 0, waits: false };
         Self {
             slots: vec![empty; places],
@@ -63,6 +68,7 @@ impl Outstanding {
             time_out_ns,
             timed_out: HashMap::new(),
             lost: 0,
+            lost_lookups: Vec::new(),
         }
     }
 
@@ -79,6 +85,11 @@ impl Outstanding {
     /// How many queries timed out or were given up.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// The look-up of a lost query; each is told once.
+    pub fn take_lost_lookup(&mut self) -> Option<u32> {
+        self.lost_lookups.pop()
     }
 
     fn slot(&mut self, id: u16) -> &mut Slot {
@@ -111,12 +122,20 @@ impl Outstanding {
         self.waiting += 1;
     }
 
-    /// Forgets query `id`, which was not sent after all.
+    /// Forgets query `id`, which was not sent after all. To its look-up it is lost.
     pub fn cancel(&mut self, id: u16) {
         let slot = self.slot(id);
         if slot.waits && slot.id == id {
             slot.waits = false;
+            let lookup = slot.expected.lookup;
             self.waiting -= 1;
+            self.tell_lost(lookup);
+        }
+    }
+
+    fn tell_lost(&mut self, lookup: u32) {
+        if lookup != NO_LOOKUP {
+            self.lost_lookups.push(lookup);
         }
     }
 
@@ -128,7 +147,7 @@ impl Outstanding {
         let id = u16::from_be_bytes([id_high, id_low]);
         let is_response = flags & 0x80 != 0;
         let slot = self.slot(id);
-        let Expected { question_hash: expected_hash, question_len, rcode: expected_rcode } =
+        let Expected { question_hash: expected_hash, question_len, rcode: expected_rcode, lookup } =
             slot.expected;
         if !slot.waits || slot.id != id || !is_response {
             return self.late_or_mismatched(id, message);
@@ -141,7 +160,7 @@ impl Outstanding {
         let due_ns = slot.due_ns;
         self.waiting -= 1;
         let as_expected = expected_rcode.is_none_or(|expected| expected == rcode & 15);
-        Verdict::Answer { due_ns, as_expected }
+        Verdict::Answer { due_ns, as_expected, lookup }
     }
 
     fn late_or_mismatched(&mut self, id: u16, message: &[u8]) -> Verdict {
@@ -180,10 +199,11 @@ impl Outstanding {
         let slot = self.slot(id);
         if slot.waits && slot.id == id {
             slot.waits = false;
-            let hash = slot.expected.question_hash;
-            self.timed_out.insert(id, hash);
+            let Expected { question_hash, lookup, .. } = slot.expected;
+            self.timed_out.insert(id, question_hash);
             self.waiting -= 1;
             self.lost += 1;
+            self.tell_lost(lookup);
         }
     }
 
@@ -203,7 +223,8 @@ mod tests {
     const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
 
     fn expected() -> Expected {
-        Expected { question_hash: question_hash(QUESTION), question_len: 7, rcode: Some(0) }
+        let question_hash = question_hash(QUESTION);
+        Expected { question_hash, question_len: 7, rcode: Some(0), lookup: NO_LOOKUP }
     }
 
     fn answer(id: u16, question: &[u8], rcode: u8) -> Vec<u8> {
@@ -229,11 +250,11 @@ mod tests {
         assert_eq!(table.settle(&query), Verdict::Mismatched);
         assert_eq!(table.settle(b""), Verdict::Mismatched);
         let good = answer(id, QUESTION, 0);
-        assert_eq!(table.settle(&good), Verdict::Answer { due_ns: 5, as_expected: true });
+        let answered = |due_ns, as_expected| Verdict::Answer { due_ns, as_expected, lookup: NO_LOOKUP };
+        assert_eq!(table.settle(&good), answered(5, true));
         assert_eq!(table.settle(&good), Verdict::Mismatched, "a second answer");
         let id = ask(&mut table, 6);
-        let other = Verdict::Answer { due_ns: 6, as_expected: false };
-        assert_eq!(table.settle(&answer(id, QUESTION, 3)), other);
+        assert_eq!(table.settle(&answer(id, QUESTION, 3)), answered(6, false));
         assert!(table.is_empty() && table.lost() == 0);
     }
 
@@ -268,6 +289,19 @@ mod tests {
         assert_eq!(table.next_id(), None, "full");
         table.give_up();
         assert_eq!((table.len(), table.lost()), (0, 65));
+    }
+
+    #[test]
+    fn look_ups_hear_of_their_lost_queries_once() {
+        let mut table = Outstanding::new(4, 100);
+        for lookup in [7, NO_LOOKUP, 9] {
+            let id = table.next_id().unwrap();
+            table.insert(id, Expected { lookup, ..expected() }, 0, 0);
+        }
+        table.cancel(2);
+        table.expire(100);
+        assert_eq!((table.take_lost_lookup(), table.take_lost_lookup()), (Some(7), Some(9)));
+        assert_eq!((table.take_lost_lookup(), table.lost()), (None, 2));
     }
 
     proptest! {

@@ -165,6 +165,7 @@ mod tests {
         Outcome {
             counts: Counts { sent: 100, answered: 100, ..Counts::default() },
             rcodes: [0; 16],
+            lookups: None,
             latencies: Some(latencies),
             elapsed: Duration::from_secs(1),
             busy: Duration::ZERO,

@@ -1,9 +1,10 @@
-//! Where queries come from: a file used in turn, names that never repeat, a share of misses.
+//! Where queries come from: a file used in turn, a trace, names that never repeat, a share of misses.
 //!
 //! All text is parsed before the first query is sent. The mix of hits and misses, and names
 //! that are made up, depend on the seed only.
 
 use crate::message::{Edns, QUERY_LEN_MAX, question, record_type, write_query};
+use crate::trace::Entry;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::path::Path;
@@ -20,6 +21,24 @@ pub struct Expected {
     pub question_len: u16,
     /// The rcode, where one is expected.
     pub rcode: Option<u8>,
+    /// The look-up that asks, or [`NO_LOOKUP`].
+    pub lookup: u32,
+}
+
+/// No look-up asks: the query stands for itself.
+pub const NO_LOOKUP: u32 = u32::MAX;
+
+impl Expected {
+    /// The answer to `question`, whatever its rcode.
+    #[inline]
+    pub fn of(question: &[u8]) -> Self {
+        Self {
+            question_hash: question_hash(question),
+            question_len: question.len() as u16,
+            rcode: None,
+            lookup: NO_LOOKUP,
+        }
+    }
 }
 
 /// A hash that tells the questions of a run apart.
@@ -49,6 +68,8 @@ enum Questions {
     Listed { bytes: Vec<u8>, ends: Vec<usize>, next: usize },
     /// One question, whose first label is written anew each time.
     Random { question: Vec<u8>, next: u64 },
+    /// Those of a trace, each with its own OPT; in a circle.
+    Traced { entries: Vec<Entry>, next: usize },
 }
 
 impl Source {
@@ -61,11 +82,16 @@ impl Source {
     pub fn random_labels(zone: &str, seed: u64) -> Result<Self, String> {
         let name = format!("{}.{}", "x".repeat(RANDOM_LABEL_LEN), zone.trim_start_matches('.'));
         let question = question(&name, 1)?;
-        Ok(Self::of(Questions::Random { question, next: Random(seed).next() }, seed))
+        Ok(Self::of(Questions::Random { question, next: Random::new(seed).next() }, seed))
+    }
+
+    /// The queries of a trace (at least one), in its order.
+    pub fn traced(entries: Vec<Entry>, seed: u64) -> Self {
+        Self::of(Questions::Traced { entries, next: 0 }, seed)
     }
 
     fn of(hits: Questions, seed: u64) -> Self {
-        Self { hits, hit_rcode: None, misses: None, edns: None, random: Random(seed) }
+        Self { hits, hit_rcode: None, misses: None, edns: None, random: Random::new(seed) }
     }
 
     /// Makes a `share` (0 to 1) of the queries those of another text of `name type` lines.
@@ -101,13 +127,9 @@ impl Source {
             }
             _ => (&mut self.hits, self.hit_rcode),
         };
-        let question = questions.next();
-        let expected = Expected {
-            question_hash: question_hash(question),
-            question_len: question.len() as u16,
-            rcode,
-        };
-        (write_query(buffer, id, question, self.edns), expected)
+        let (question, own_edns) = questions.next();
+        let expected = Expected { rcode, ..Expected::of(question) };
+        (write_query(buffer, id, question, self.edns.or(own_edns)), expected)
     }
 }
 
@@ -135,14 +157,20 @@ impl Questions {
         Ok(Self::Listed { bytes, ends, next: 0 })
     }
 
+    /// The next question, and the OPT that it came with.
     #[inline]
-    fn next(&mut self) -> &[u8] {
+    fn next(&mut self) -> (&[u8], Option<Edns>) {
         match self {
             Self::Listed { bytes, ends, next } => {
                 let start = if *next == 0 { 0 } else { ends[*next - 1] };
                 let question = &bytes[start..ends[*next]];
                 *next = if *next + 1 == ends.len() { 0 } else { *next + 1 };
-                question
+                (question, None)
+            }
+            Self::Traced { entries, next } => {
+                let entry = &entries[*next];
+                *next = if *next + 1 == entries.len() { 0 } else { *next + 1 };
+                (&entry.question, entry.edns)
             }
             Self::Random { question, next } => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -151,7 +179,7 @@ impl Questions {
                 for (place, byte) in question[1..=RANDOM_LABEL_LEN].iter_mut().enumerate() {
                     *byte = HEX[(digits >> (4 * place)) as usize & 15];
                 }
-                question
+                (question, None)
             }
         }
     }
@@ -163,11 +191,18 @@ pub fn read(path: &Path) -> Result<String, String> {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and every state has its own output.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    /// The same numbers for the same seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 random bits.
     #[inline]
-    fn next(&mut self) -> u64 {
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed(self.0)
     }

@@ -35,6 +35,21 @@ pub struct Counts {
     pub refused_by_kernel: u64,
     /// Errors of sockets: unreachable ports, broken connections.
     pub socket_errors: u64,
+    /// Messages that are no queries, which were sent beside them; in none of the counts above.
+    pub malformed_sent: u64,
+    /// Answers that these got.
+    pub malformed_answered: u64,
+}
+
+/// Look-ups of a run: see [`crate::lookup`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LookupCounts {
+    /// Those that ended with an address.
+    pub found: u64,
+    /// Those whose whole search found none.
+    pub not_found: u64,
+    /// Those that a lost query or a failure ended.
+    pub failed: u64,
 }
 
 /// Latencies in nanoseconds, from when a query was due.
@@ -77,7 +92,9 @@ pub struct Outcome {
     pub counts: Counts,
     /// Answers by rcode.
     pub rcodes: [u64; 16],
-    /// In an open loop.
+    /// Where whole look-ups were made.
+    pub lookups: Option<LookupCounts>,
+    /// In an open loop; of look-ups, where whole ones were made.
     pub latencies: Option<Latencies>,
     /// From the start to the end of sending, or to the last answer if that was later.
     pub elapsed: Duration,
@@ -99,6 +116,8 @@ pub struct Report {
     pub qps: f64,
     /// Answers by rcode.
     pub rcodes: BTreeMap<String, u64>,
+    /// Where whole look-ups were made.
+    pub lookups: Option<LookupCounts>,
     /// Open loop only, in microseconds.
     pub latency_us: Option<LatencySummary>,
     /// What the load cost its client.
@@ -143,6 +162,7 @@ impl Outcome {
             seconds: self.elapsed.as_secs_f64(),
             qps: self.counts.answered as f64 / self.elapsed.as_secs_f64().max(1e-9),
             rcodes: rcodes.filter(|(_, count)| *count > 0).collect(),
+            lookups: self.lookups.clone(),
             latency_us: self.latencies.as_ref().map(Latencies::summary),
             client: Client {
                 busy,
@@ -165,6 +185,13 @@ impl fmt::Display for Report {
             format!("{name} {percent:.1} %")
         });
         writeln!(f, "rcodes   {}", rcodes.collect::<Vec<_>>().join(", "))?;
+        if let Some(LookupCounts { found, not_found, failed }) = &self.lookups {
+            writeln!(f, "look-ups {found} found, {not_found} not found, {failed} failed")?;
+        }
+        let Counts { malformed_sent, malformed_answered, .. } = self.counts;
+        if malformed_sent > 0 {
+            writeln!(f, "besides  {malformed_sent} malformed, {malformed_answered} answered")?;
+        }
         let odd: Vec<_> = [
             ("late", self.counts.late),
             ("mismatched", self.counts.mismatched),
@@ -207,6 +234,7 @@ mod tests {
         Outcome {
             counts,
             rcodes,
+            lookups: Some(LookupCounts { found: 3, ..LookupCounts::default() }),
             latencies: Some(latencies),
             elapsed: Duration::from_secs(2),
             busy: Duration::from_millis(1980),
@@ -223,6 +251,7 @@ mod tests {
         assert!(text.contains("lost     10 of 2000 (0.500 %)"), "{text}");
         assert!(text.contains("NOERROR 80.0 %, NXDOMAIN 20.0 %"), "{text}");
         assert!(text.contains("odd      late 3\n") && text.contains("CLIENT-BOUND"), "{text}");
+        assert!(text.contains("look-ups 3 found, 0 not found"), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["sent"], 2000);
         assert_eq!(json["rcodes"]["NXDOMAIN"], 398);

@@ -139,3 +139,71 @@ fn an_objective_finds_a_rate() {
     assert!(!found["steps"].as_array().unwrap().is_empty(), "{found}");
     assert!(found["rate"].is_number() || found["client_bound"] == true, "{found}");
 }
+
+/// A file with this content, of a name that no other test uses.
+fn file(name: &str, content: &str) -> String {
+    let name = format!("{name}-{}", std::process::id());
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path.display().to_string()
+}
+
+fn flood_with(target: &str, options: &[&str]) -> Value {
+    let output = run_flood(target, &[options, &["--json"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn look_ups_follow_the_search_list() {
+    // Only names of three labels exist: the whole list is asked before the name as it is.
+    let server = erring_server(|message| match message[12..].iter().filter(|b| **b < 10).count() {
+        0..=8 => message[7] = 1,
+        _ => message[3] |= 3,
+    });
+    let names = file("names", "www.example.org A\n");
+    let options = ["--queries", &names, "--search", "a.b.c.d.e.f.g", "--expect", "noerror"];
+    for resolver in ["libc", "musl"] {
+        let more = ["--resolver", resolver, "--rate", "200", "--seconds", "0.2", "--time-out", "5s"];
+        let report = flood_with(&server, &[&options[..], &more].concat());
+        let found = count(&report["lookups"], "found");
+        assert!(found > 0 && count(&report["lookups"], "failed") == 0, "{report}");
+        assert_eq!(count(&report, "answered"), 4 * found, "{report}");
+        assert_eq!(count(&report["rcodes"], "NXDOMAIN"), 2 * found, "{report}");
+        assert_eq!(count(&report, "unexpected_rcode"), 0, "{report}");
+        assert!(report["latency_us"]["p50"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[test]
+fn look_ups_that_nobody_answers_fail() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let names = file("silent", "x A\n");
+    let options = ["--queries", &names, "--resolver", "libc", "--seconds", "0.1"];
+    let target = silent.local_addr().unwrap().to_string();
+    let report = flood_with(&target, &[&options[..], &["--time-out", "50ms"]].concat());
+    assert!(count(&report["lookups"], "failed") > 0, "{report}");
+    assert_eq!(count(&report, "lost"), count(&report, "sent"), "{report}");
+}
+
+#[test]
+fn a_trace_is_replayed_at_its_pace() {
+    let server = Reflect::start(&[]);
+    let text: String = (0..50).map(|n| format!("{:.3} n{n}.example A\n", 9.0 + f64::from(n) / 500.0)).collect();
+    let trace = file("trace", &text);
+    let options = ["--replay", &trace, "--seconds", "0.5", "--time-out", "5s"];
+    let report = flood_with(&server.address, &options);
+    assert_eq!((count(&report, "sent"), count(&report, "answered")), (50, 50), "{report}");
+    assert_eq!(report["pace"]["times"], 50, "{report}");
+    assert!(report["latency_us"]["p50"].as_f64().is_some(), "{report}");
+}
+
+#[test]
+fn malformed_messages_disturb_no_count() {
+    let server = Reflect::start(&[]);
+    let report = flood(&server.address, &["--malformed-share", "0.2", "--time-out", "5s"]);
+    let (sent, malformed) = (count(&report, "sent"), count(&report, "malformed_sent"));
+    assert!(malformed * 5 > sent / 2 && malformed * 3 < sent, "{report}");
+    assert_eq!(count(&report, "answered"), sent, "{report}");
+    assert_eq!(count(&report, "mismatched"), 0, "{report}");
+}

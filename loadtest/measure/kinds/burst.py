@@ -39,11 +39,20 @@ def figures(rounds, names, base):
         row["client_bound"] = sum(report["client"]["bound"] for report in reports)
         row["client_busy"] = spread([report["client"]["busy"] for report in reports])
         row["counts"] = counts_of(reports)
+        if any(report.get("lookups") for report in reports):
+            row["lookups"] = lookups_of(reports)
         peer = [report for report in of_all(rounds, name, "dnsperf") if report]
         if peer:
             row["dnsperf"] = {key: spread([r[key] for r in peer]) for key in peer[0]}
         found[name] = row
     return found
+
+
+def lookups_of(reports):
+    """Look-ups a second, and how they ended."""
+    ends = {key: sum(r["lookups"][key] for r in reports) for key in ("found", "not_found", "failed")}
+    rates = [sum(report["lookups"].values()) / report["seconds"] for report in reports]
+    return ends | {"rate": spread(rates)}
 
 
 def tables(result):
@@ -52,6 +61,8 @@ def tables(result):
     rows = result["figures"]
     if any(row["p50_us"] for row in rows.values()):
         found.append(latency_table(rows))
+    if any("lookups" in row for row in rows.values()):
+        found.append(lookup_table(rows))
     if any("dnsperf" in row for row in rows.values()):
         found.append(dnsperf_table(rows))
     return found
@@ -90,6 +101,17 @@ def latency_table(rows):
         cells += [words.number(row[key], ".0f") for key in ("p50_us", "p90_us", "p99_us")]
         cells += [words.quartiles(row["p99_us"], ".0f")]
         lines.append(cells + [words.number(row[key], ".0f") for key in ("p999_us", "max_us")])
+    return heads, lines
+
+
+def lookup_table(rows):
+    """Whole look-ups; latencies, where there are any, are theirs."""
+    heads = ["server", "look-ups a second", "quartiles", "found", "not found", "failed"]
+    lines = []
+    for name, row in rows.items():
+        if made := row.get("lookups"):
+            cells = [name, words.number(made["rate"], ".0f"), words.quartiles(made["rate"], ".0f")]
+            lines.append(cells + [str(made[key]) for key in ("found", "not_found", "failed")])
     return heads, lines
 
 

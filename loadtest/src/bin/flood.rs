@@ -3,10 +3,12 @@
 use clap::{ArgGroup, Parser};
 use loadtest::carrier::Buffers;
 use loadtest::cli::{parse_duration, within};
-use loadtest::drive::{self, Load, Pace};
+use loadtest::drive::{self, Asking, Load, Pace};
+use loadtest::lookup::{Lookups, Resolver};
 use loadtest::message::{Edns, rcode};
 use loadtest::slo::{self, Found, Objective};
 use loadtest::source::{self, Source};
+use loadtest::trace::{self, Trace};
 use loadtest::{tally::Report, target};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 const RUN_MAX: Duration = Duration::from_secs(120);
 /// UDP payload size of queries with the DO bit where none is given.
 const UDP_SIZE: u16 = 1232;
+const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 
 /// Puts load on a DNS server, checks every answer (id, question, rcode), and reports.
@@ -25,7 +28,7 @@ const NXDOMAIN: u8 = 3;
 /// Exit status: 0; 1 without any answer, or where no rate keeps the objective; 2 for a mistake
 /// on the command line or a failure.
 #[derive(Parser)]
-#[command(group(ArgGroup::new("source").required(true).args(["queries", "random_labels"])))]
+#[command(group(ArgGroup::new("source").required(true).args(["queries", "random_labels", "replay"])))]
 #[command(group(ArgGroup::new("pace").args(["window", "rate", "slo"])))]
 struct Options {
     /// The server; a loopback address (see --netns-ok).
@@ -36,6 +39,31 @@ struct Options {
     /// A queries for names of ZONE that never repeat.
     #[arg(long, value_name = "ZONE")]
     random_labels: Option<String>,
+    /// A capture of tcpdump, lines of `[seconds] name type`, or a log of CoreDNS's: at its own pace,
+    /// if it has one, unless another is asked for.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// --replay: so many times as fast as it was.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = within::<f64>(1e-3, 1e6))]
+    speed: f64,
+    /// Make whole look-ups of the names in --queries, A and AAAA, as this C library does.
+    #[arg(long, requires = "queries", conflicts_with = "misses")]
+    resolver: Option<Resolver>,
+    /// --resolver: the search list, separated by spaces.
+    #[arg(
+        long, value_name = "SUFFIXES",
+        default_value = "default.svc.cluster.local svc.cluster.local cluster.local"
+    )]
+    search: String,
+    /// --resolver: names of so many dots are tried as they are first.
+    #[arg(long, default_value_t = 5)]
+    ndots: usize,
+    /// Share of malformed messages among all that is sent, over a socket of their own. UDP only.
+    #[arg(
+        long, value_name = "SHARE", default_value_t = 0.0, conflicts_with = "tcp",
+        value_parser = within::<f64>(0.0, 0.9)
+    )]
+    malformed_share: f64,
     /// Lines of `name type` that are mixed into the queries.
     #[arg(long, value_name = "FILE")]
     misses: Option<PathBuf>,
@@ -51,10 +79,10 @@ struct Options {
     /// Of the mix and of names that are made up.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Closed loop: queries outstanding on every socket (the default, with 16).
+    /// Closed loop: queries, or look-ups, outstanding on every socket (the default, with 16).
     #[arg(long, value_parser = within::<usize>(1, 4096))]
     window: Option<usize>,
-    /// Open loop: queries a second, at fixed times; latencies count from these.
+    /// Open loop: queries, or look-ups, a second, at fixed times; latencies count from these.
     #[arg(long, value_parser = within::<f64>(1.0, 1e7))]
     rate: Option<f64>,
     /// Find the highest rate that keeps this, such as p99=1ms,loss=0.1% (loss: 0 if not given).
@@ -117,23 +145,25 @@ fn main() -> ExitCode {
 /// Whether there were answers, or a rate that keeps the objective.
 fn run(options: &Options) -> Result<bool, String> {
     target::check(options.target, options.netns_ok)?;
-    let mut source = source_of(options)?;
+    let (mut asking, own_pace) = asking_of(options)?;
     let mut buffers = Buffers::new(options.batch);
     let mut load = Load {
         target: options.target,
         tcp: options.tcp,
         links: if options.tcp { options.connections } else { options.sockets },
         batch: options.batch,
-        pace: match options.rate {
-            Some(rate) => Pace::Rate(rate),
-            None => Pace::Window(options.window.unwrap_or(16)),
+        pace: match (options.rate, options.window, own_pace) {
+            (Some(rate), ..) => Pace::Rate(rate),
+            (None, Some(window), _) => Pace::Window(window),
+            (None, None, own_pace) => own_pace.unwrap_or(Pace::Window(16)),
         },
         duration: Duration::from_secs_f64(options.seconds),
         time_out: options.time_out.min(RUN_MAX),
+        malformed_share: options.malformed_share,
     };
     let fail = |error| format!("{}: {error}", options.target);
     let Some(objective) = &options.slo else {
-        let outcome = drive::run(&load, &mut source, &mut buffers).map_err(fail)?;
+        let outcome = drive::run(&load, &mut asking, &mut buffers).map_err(fail)?;
         let report = outcome.report();
         print_report(options, &load, &report);
         return Ok(outcome.counts.answered > 0);
@@ -143,24 +173,47 @@ fn run(options: &Options) -> Result<bool, String> {
     let may_run = || start.elapsed() + time_of_a_run <= RUN_MAX;
     let found = slo::search(objective, options.slo_from, may_run, |rate| {
         load.pace = Pace::Rate(rate);
-        drive::run(&load, &mut source, &mut buffers)
+        drive::run(&load, &mut asking, &mut buffers)
     });
     let found = found.map_err(fail)?;
     print_found(options, &found);
     Ok(found.rate.is_some())
 }
 
-fn source_of(options: &Options) -> Result<Source, String> {
+/// What is asked, and the pace that it has of itself.
+fn asking_of(options: &Options) -> Result<(Asking, Option<Pace>), String> {
     let in_file = |path: &PathBuf| {
         let path = path.display().to_string();
         move |error: String| format!("{path}: {error}")
     };
-    let mut source = match (&options.queries, &options.random_labels) {
-        (Some(path), _) => {
-            Source::listed(&source::read(path)?, options.seed).map_err(in_file(path))?
+    let has_opt = options.edns.is_some() || options.dnssec_ok;
+    let edns = has_opt.then(|| Edns {
+        udp_size: options.edns.unwrap_or(UDP_SIZE),
+        dnssec_ok: options.dnssec_ok,
+    });
+    let mut pace = None;
+    let mut source = match (&options.queries, &options.random_labels, &options.replay) {
+        (Some(path), ..) => {
+            let text = source::read(path)?;
+            if let Some(resolver) = options.resolver {
+                let lookups = Lookups::new(&text, &options.search, options.ndots, resolver);
+                let lookups = lookups.map_err(in_file(path))?;
+                let must_find = options.expect == Some(NOERROR);
+                return Ok((Asking::Lookups { lookups, edns, must_find }, None));
+            }
+            Source::listed(&text, options.seed).map_err(in_file(path))?
         }
-        (None, Some(zone)) => Source::random_labels(zone, options.seed)?,
-        (None, None) => return Err("either --queries or --random-labels".into()),
+        (None, Some(zone), _) => Source::random_labels(zone, options.seed)?,
+        (None, None, Some(path)) => {
+            let bytes = std::fs::read(path).map_err(|error| in_file(path)(error.to_string()))?;
+            let Trace { entries, is_timed } = trace::parse(&bytes).map_err(in_file(path))?;
+            pace = is_timed.then(|| {
+                let time = |due_ns| (due_ns as f64 / options.speed) as u64;
+                Pace::Times(entries.iter().map(|entry| time(entry.due_ns)).collect())
+            });
+            Source::traced(entries, options.seed)
+        }
+        (None, None, None) => return Err("--queries, --random-labels or --replay".into()),
     };
     if let Some(path) = &options.misses {
         let text = source::read(path)?;
@@ -169,11 +222,7 @@ fn source_of(options: &Options) -> Result<Source, String> {
     if let Some(rcode) = options.expect {
         source = source.expecting(rcode, NXDOMAIN);
     }
-    let has_opt = options.edns.is_some() || options.dnssec_ok;
-    Ok(source.with_edns(has_opt.then(|| Edns {
-        udp_size: options.edns.unwrap_or(UDP_SIZE),
-        dnssec_ok: options.dnssec_ok,
-    })))
+    Ok((Asking::Queries(source.with_edns(edns)), pace))
 }
 
 fn print_report(options: &Options, load: &Load, report: &Report) {
@@ -185,9 +234,10 @@ fn print_report(options: &Options, load: &Load, report: &Report) {
     value["target"] = json!(load.target);
     value["transport"] = json!(if load.tcp { "tcp" } else { "udp" });
     value["links"] = json!(load.links);
-    value["pace"] = match load.pace {
+    value["pace"] = match &load.pace {
         Pace::Window(window) => json!({ "window": window }),
         Pace::Rate(rate) => json!({ "rate": rate }),
+        Pace::Times(times) => json!({ "times": times.len() }),
     };
     println!("{value}");
 }
