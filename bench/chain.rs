@@ -178,7 +178,7 @@ impl Bench {
                 level.start_reply();
                 black_box(finish(
                     level,
-                    Fit { stream: false, options: &[], keepalive: 0, tsig_bytes: 0 },
+                    Fit { stream: false, options: &[], local: &[], keepalive: 0, tsig_bytes: 0 },
                 ));
             }
         })

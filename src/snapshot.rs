@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// Server blocks, in the order of the Corefile.
     pub blocks: Vec<Block>,
+    /// Codes of EDNS options that some rule of the Corefile names (`rewrite`): they go back to clients
+    /// as they came, like those that are answered so by themselves.
+    pub local_options: Box<[u16]>,
 }
 
 impl Snapshot {

@@ -415,3 +415,28 @@ fn what_the_cache_has() {
     let lines = format!("errors\n loadbalance\n cache {{\n {options}\n }}\n {FILE}");
     prove(".", &lines, stored);
 }
+
+#[test]
+fn what_is_rewritten() {
+    let rules = "rewrite continue {\n name suffix .old.example .example.org answer auto\n }\n \
+                 rewrite continue name regex ^(.*)\\.older\\.example\\.$ {1}.example.org \
+                 answer name ^(.*)\\.example\\.org\\.$ {1}.older.example value (w+)(.*) {1}{2}\n \
+                 rewrite continue ttl suffix .example.org 30-60\n \
+                 rewrite continue rcode regex .*none.* NXDOMAIN NOERROR\n \
+                 rewrite continue edns0 local set 0xffee {qname} revert\n \
+                 rewrite continue edns0 subnet set 24 56\n \
+                 rewrite continue cname www.example.org. mail.example.org.\n \
+                 rewrite continue type ANY A\n \
+                 rewrite stop name substring small.example example.org";
+    let asks = [
+        ask("www.old.example.", rtype::A, rcode::NOERROR, 2),
+        ask("WWW.older.example.", rtype::ANY, rcode::NOERROR, 2),
+        ask("alias.old.example.", rtype::A, rcode::NOERROR, 1),
+        ask("www.small.example.", rtype::AAAA, rcode::NOERROR, 1),
+        Ask { nsid: true, ..ask("mail.old.example.", rtype::MX, rcode::NOERROR, 1) },
+        ask("none.older.example.", rtype::A, rcode::NOERROR, 0),
+        ask("www.example.org.", rtype::A, rcode::NOERROR, 2),
+        Ask { dnssec_ok: true, ..ask("none.example.org.", rtype::A, rcode::NOERROR, 0) },
+    ];
+    prove(".", &format!("prometheus 127.0.0.1:0\n errors\n {rules}\n {FILE}"), &asks);
+}

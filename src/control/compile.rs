@@ -111,7 +111,9 @@ impl Graph {
         let (routes, blocks) = std::mem::take(&mut self.unbound);
         let listeners = listeners(routes, ground).map_err(BuildError::Bind)?;
         let generation = self.snapshot.generation;
-        self.snapshot = Arc::new(Snapshot { generation, listeners, blocks });
+        let local = self.facts.iter().flat_map(|facts| &facts.local_options);
+        let local_options = local.copied().collect();
+        self.snapshot = Arc::new(Snapshot { generation, listeners, blocks, local_options });
         Ok(())
     }
 
@@ -308,7 +310,12 @@ pub fn compile(
 ) -> Result<Graph, BuildError> {
     let generation = ground.old.map_or(1, |old| old.snapshot.generation + 1);
     let mut graph = Graph {
-        snapshot: Arc::new(Snapshot { generation, listeners: Vec::new(), blocks: Vec::new() }),
+        snapshot: Arc::new(Snapshot {
+            generation,
+            listeners: Vec::new(),
+            blocks: Vec::new(),
+            local_options: Box::default(),
+        }),
         parts: Vec::new(),
         facts: Vec::new(),
         banner: Vec::new(),

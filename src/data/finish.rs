@@ -19,6 +19,8 @@ pub struct Fit<'a> {
     pub stream: bool,
     /// The request's EDNS options, in wire form.
     pub options: &'a [u8],
+    /// Codes of options that go back as they came, besides the usual ones.
+    pub local: &'a [u16],
     /// Octets to be kept free for TSIG.
     pub tsig_bytes: usize,
     /// Idle time-out of the connection in units of 100 ms, for RFC 7828.
@@ -38,8 +40,12 @@ pub fn finish(level: &mut Level, fit: Fit<'_>) -> bool {
     let asked = level.asked;
     let options = if asked.edns { echoed(level, &asked, fit) } else { 0 };
     let last = fit.tsig_bytes + if asked.edns { OPT_BYTES + options } else { 0 };
-    let limit =
-        if fit.stream { MESSAGE_BYTES_MAX } else { (asked.udp_size as usize).max(UDP_BYTES_MIN) };
+    let limit = match fit.stream {
+        true => MESSAGE_BYTES_MAX,
+        // The client itself has said nothing of EDNS.
+        false if asked.added_edns => UDP_BYTES_MIN,
+        false => (asked.udp_size as usize).max(UDP_BYTES_MIN),
+    };
     let limit = limit.min(level.reply.capacity());
     if level.reply.len() + last > limit {
         // Header and question stay, whatever the limit.
@@ -59,22 +65,25 @@ pub fn finish(level: &mut Level, fit: Fit<'_>) -> bool {
 
 /// Adds the options that are answered by themselves, and gives the octets of all options.
 ///
-/// NSID, EXPIRE, COOKIE and PADDING go back as they came, as CoreDNS does, unless an upstream has
-/// had its say on them; keepalive is answered on streams only and with our own time-out (RFC 7828
+/// NSID, EXPIRE, COOKIE, PADDING and those that `rewrite` names go back as they came, as CoreDNS does,
+/// unless an upstream has had its say on them; keepalive is answered on streams only and with our own time-out (RFC 7828
 /// section 3.3.2).
 fn echoed(level: &mut Level, asked: &Asked, fit: Fit<'_>) -> usize {
     if asked.options_len != 0 {
+        let by_plugins = level.extra.as_bytes().len();
         for (code, data) in options(fit.options) {
-            let left = options(level.extra.as_bytes()).any(|(other, _)| other == code);
+            let mut left = options(&level.extra.as_bytes()[..by_plugins]);
+            let goes_back = match code {
+                edns::NSID | edns::EXPIRE | edns::COOKIE | edns::PADDING => true,
+                code => fit.local.contains(&code),
+            };
             match code {
-                _ if left => {}
-                edns::NSID | edns::EXPIRE | edns::COOKIE | edns::PADDING
-                    if level.extra.is_whole() => {}
-                edns::NSID | edns::EXPIRE | edns::COOKIE | edns::PADDING => {
-                    level.extra.push(code, data);
-                }
+                _ if left.any(|(other, _)| other == code) => {}
                 edns::KEEPALIVE if fit.stream => {
                     level.extra.push(code, &fit.keepalive.to_be_bytes());
+                }
+                code if goes_back && !level.extra.is_whole() => {
+                    level.extra.push(code, data);
                 }
                 _ => {}
             }

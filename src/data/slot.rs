@@ -85,6 +85,8 @@ pub struct Slot {
     depth: u8,
     asks: u16,
     fetches: u16,
+    /// Octets of the client's message.
+    request_len: u16,
     first: Option<ParkedLevel>,
     deeper: Vec<ParkedLevel>,
     frames: [Option<FrameAt>; FRAMES_INLINE],
@@ -322,6 +324,7 @@ impl Slot {
             depth: 0,
             asks: 0,
             fetches: 0,
+            request_len: 0,
             first: None,
             deeper: Vec::new(),
             frames: [None; FRAMES_INLINE],
@@ -348,6 +351,7 @@ impl Slot {
         self.depth = walk.depth as u8;
         self.asks = walk.asks;
         self.fetches = walk.fetches;
+        self.request_len = walk.request_len as u16;
         let mut levels = (0..walk.used).map(|level| park_level(walk, level));
         self.first = levels.next();
         self.deeper.extend(levels);
@@ -365,6 +369,7 @@ impl Slot {
         walk.depth = self.depth as usize;
         walk.asks = self.asks;
         walk.fetches = self.fetches;
+        walk.request_len = self.request_len as usize;
         walk.cancel_at = self.cancel_at;
         walk.timed = self.timed;
         walk.signature = self.signature.take().map_or(Signature::NONE, |signature| *signature);
@@ -410,9 +415,9 @@ fn get(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(u16::from_le_bytes([len[0], len[1]]) as usize)
 }
 
-/// Request, kept memory, then each level's name and the message of its reply.
+/// Request and what is behind it, kept memory, then each level's name and the message of its reply.
 fn write_bytes(walk: &Walk, out: &mut Vec<u8>) {
-    put(out, &walk.request[..walk.request_len]);
+    put(out, &walk.request[..walk.request_end]);
     put(out, &walk.memory);
     for level in &walk.levels[..walk.used] {
         put(out, level.name.as_name().as_bytes());
@@ -427,7 +432,7 @@ fn read_bytes<'b>(walk: &mut Walk, bytes: &'b [u8]) -> &'b [u8] {
         walk.request = vec![0; request.len()].into_boxed_slice();
     }
     walk.request[..request.len()].copy_from_slice(request);
-    walk.request_len = request.len();
+    walk.request_end = request.len();
     let (memory, rest) = get(rest);
     walk.memory.extend_from_slice(memory);
     rest

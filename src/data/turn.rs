@@ -263,7 +263,8 @@ impl Turn {
     /// Part 5: fits level 0's reply to the client.
     fn finish(&mut self, generation: usize) -> Settled {
         let keepalive = self.keepalive();
-        let Walk { request, request_len, levels, client, over, signature, .. } = &mut self.walk;
+        let Walk { request, request_len, request_end, levels, client, over, signature, .. } =
+            &mut self.walk;
         if *over {
             self.core.tally.add(self.counters.over, 1);
         }
@@ -276,10 +277,11 @@ impl Turn {
         }
         let start = level.asked.options_at as usize;
         let end = start + level.asked.options_len as usize;
+        let options = request[..*request_end].get(start..end).unwrap_or_default();
         let request = &request[..*request_len];
-        let options = request.get(start..end).unwrap_or_default();
+        let local = &*self.generations[generation].snapshot.local_options;
         let stream = client.transport.is_stream();
-        let fit = Fit { stream, options, keepalive, tsig_bytes };
+        let fit = Fit { stream, options, local, keepalive, tsig_bytes };
         if !finish(level, fit) {
             return Settled::Silent;
         }

@@ -47,6 +47,7 @@ mod prometheus;
 mod ready;
 pub mod registry;
 mod reload;
+mod rewrite;
 mod root;
 pub mod search;
 mod shed;

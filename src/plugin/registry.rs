@@ -314,7 +314,7 @@ registry! {
         chaos = chaos::Chaos;
         loadbalance = loadbalance::Loadbalance;
         tsig = tsig::Tsig;
-        rewrite;
+        rewrite = rewrite::Rewrite;
         autopath = autopath::Autopath;
         acl = acl::Acl;
         cache = cache::Cache;
@@ -364,6 +364,7 @@ registry! {
         Cluster(super::kubernetes::Link) "kubernetes";
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Signed(super::tsig::Link) "tsig";
+        Rewrites(super::rewrite::Link) "rewrite";
         Acl(super::acl::Link) "acl";
         Autopath(super::autopath::Link) "autopath";
         Transfers(super::transfer::Link) "transfer";

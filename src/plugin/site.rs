@@ -52,6 +52,8 @@ pub struct Facts {
     pub reload: Option<(Duration, Duration)>,
     /// `tsig`: keys, for all blocks of the same listeners.
     pub tsig_keys: Vec<TsigKey>,
+    /// `rewrite`: codes of the EDNS options that its rules name.
+    pub local_options: Vec<u16>,
     /// `health`: how long to go on serving after a signal to stop.
     pub lameduck: Option<Duration>,
 }

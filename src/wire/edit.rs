@@ -219,6 +219,29 @@ impl Reply {
         self.through(scratch, |reply, from| reply.rebuild(&from[..len], None, each))
     }
 
+    /// Puts the answers of `from`, another whole valid message, behind those of this one's answers
+    /// that `keep` keeps, as it leaves them; nothing is put there without `from`. The other sections
+    /// stay. `scratch` is a buffer like the reply's own; the two are exchanged.
+    ///
+    /// # Errors
+    /// `from` is not valid, or the result does not fit into `scratch`: the reply is as it was.
+    pub fn splice(
+        &mut self,
+        from: Option<&[u8]>,
+        scratch: &mut Box<[u8]>,
+        mut keep: impl FnMut(&mut Draft<'_>) -> bool,
+    ) -> Result<(), WireError> {
+        let len = self.len;
+        self.through(scratch, |reply, own| {
+            let own = &own[..len];
+            reply.rebuild(own, None, |draft| draft.section() == Section::Answer && keep(draft))?;
+            from.map_or(Ok(()), |from| {
+                reply.append(from, |draft| draft.section() == Section::Answer)
+            })?;
+            reply.append(own, |draft| draft.section() != Section::Answer)
+        })
+    }
+
     /// Builds the message again in the other buffer.
     fn through(
         &mut self,
@@ -469,5 +492,38 @@ mod tests {
         let before = small.bytes().to_vec();
         small.append(from.bytes(), only_answers).unwrap_err();
         assert_eq!(small.bytes(), before);
+    }
+
+    #[test]
+    fn answers_are_put_between() {
+        let (www, apex) =
+            (NameBuf::parse("www.example.").unwrap(), NameBuf::parse("example.").unwrap());
+        let (www, apex) = (www.as_name(), apex.as_name());
+        let mut from = reply(512, "example.");
+        from.push_address(Section::Answer, apex, [192, 0, 2, 1].into(), 60).unwrap();
+        from.push_name(Section::Authority, apex, rtype::NS, www, 60).unwrap();
+        let mut to = reply(512, "www.example.");
+        to.push_name(Section::Answer, www, rtype::CNAME, apex, 60).unwrap();
+        to.push_address(Section::Answer, apex, [192, 0, 2, 2].into(), 60).unwrap();
+        to.push_name(Section::Authority, www, rtype::NS, apex, 60).unwrap();
+        to.push_address(Section::Additional, apex, [192, 0, 2, 3].into(), 60).unwrap();
+        to.set_rcode(0x16);
+        let before = to.bytes().to_vec();
+        let aliases = |draft: &mut Draft<'_>| draft.rtype() == rtype::CNAME;
+
+        let mut small: Box<[u8]> = vec![0; before.len() - 1].into();
+        to.splice(Some(from.bytes()), &mut small, aliases).unwrap_err();
+        assert_eq!((to.bytes(), to.rcode()), (&before[..], 0x16));
+
+        let mut scratch: Box<[u8]> = vec![0; 512].into();
+        to.splice(Some(from.bytes()), &mut scratch, aliases).unwrap();
+        assert_eq!(to.counts(), Counts { question: 1, answer: 2, authority: 1, additional: 1 });
+        assert_eq!(to.rcode(), 0x16);
+        super::super::validate(to.bytes()).unwrap();
+        let second = to.records().nth(1).unwrap().unwrap();
+        assert_eq!(second.rdata(to.bytes()), [192, 0, 2, 1]);
+
+        to.splice(None, &mut scratch, aliases).unwrap();
+        assert_eq!(to.counts(), Counts { question: 1, answer: 1, authority: 1, additional: 1 });
     }
 }

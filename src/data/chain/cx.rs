@@ -269,9 +269,23 @@ impl<'w> Cx<'w> {
 
     /// The EDNS options of the query.
     pub fn options(&self) -> Options<'_> {
-        let asked = self.asked();
-        let start = asked.options_at as usize;
-        options(self.request().get(start..start + asked.options_len as usize).unwrap_or_default())
+        options(self.walk.options(self.asked()))
+    }
+
+    /// Gives the query other EDNS options, in wire form, for the plugins below and for `finish`, and
+    /// EDNS at all: without it so far, a payload of `udp_size` octets is offered. They are put behind
+    /// the request. `false`: there is no room for them, and nothing has changed.
+    pub fn set_options(&mut self, bytes: &[u8], udp_size: u16) -> bool {
+        let Some(at) = self.walk.put_behind(bytes) else { return false };
+        let asked = self.asked_mut();
+        if !asked.edns {
+            asked.edns = true;
+            asked.added_edns = true;
+            asked.udp_size = udp_size;
+        }
+        asked.options_at = at as u16;
+        asked.options_len = bytes.len() as u16;
+        true
     }
 
     /// The server block that serves the question.
@@ -351,7 +365,7 @@ impl<'w> Cx<'w> {
     /// As `edit`, with a buffer like the reply's own for what builds the reply again
     /// ([`Reply::permute`], [`Reply::retain`], [`Reply::edit`]).
     pub fn edit_with_scratch(&mut self) -> (Question<'_>, &mut Reply, &mut Box<[u8]>) {
-        let Walk { levels, depth, scratch: [usual, large], .. } = &mut *self.walk;
+        let Walk { levels, depth, scratch, .. } = &mut *self.walk;
         let level = &mut levels[*depth];
         let question = Question {
             name: level.name.as_name(),
@@ -359,14 +373,21 @@ impl<'w> Cx<'w> {
             rtype: level.rtype,
             rclass: level.rclass,
         };
-        if level.reply.capacity() <= LANE_BYTES {
-            return (question, &mut level.reply, usual);
+        let scratch = Self::scratch_for(scratch, level.reply.capacity());
+        (question, &mut level.reply, scratch)
+    }
+
+    /// The buffer that is as long as a reply's.
+    pub(super) fn scratch_for(scratch: &mut [Box<[u8]>; 2], capacity: usize) -> &mut Box<[u8]> {
+        let [usual, large] = scratch;
+        if capacity <= LANE_BYTES {
+            return usual;
         }
         if large.is_empty() {
             // Once in a worker's life, and only where long replies are edited.
             *large = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
         }
-        (question, &mut level.reply, large)
+        large
     }
 
     /// Gives up on the query with `rcode`, unwritten, and says why for the log.

@@ -21,7 +21,10 @@ pub struct Asked {
     pub udp_size: u16,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
-    /// Where the EDNS options stand in the request, in octets from its start.
+    /// Whether a plugin has given OPT to a query that came without: the client does not offer more than
+    /// 512 octets then, whatever `udp_size` says (RFC 6891 section 7).
+    pub added_edns: bool,
+    /// Where the EDNS options stand in the request or behind it, in octets from its start.
     pub options_at: u16,
     /// Octets of EDNS options.
     pub options_len: u16,

@@ -1,10 +1,11 @@
 //! The chain of plugins: steps and frames as data (the way of a query, part 4 of 6).
 //!
 //! [`step`] is what a plugin may say, [`level`] is one question on its way and the reply to it,
-//! [`cx`] is what a plugin sees, [`walk`] is the one loop that moves the cursor.
+//! [`cx`] is what a plugin sees, `side.rs` how it takes over the reply to a question of its own, [`walk`] is the one loop that moves the cursor.
 
 pub mod cx;
 pub mod level;
+mod side;
 pub mod step;
 pub mod text;
 pub mod walk;

@@ -82,6 +82,8 @@ pub struct Walk {
     pub(in crate::data) arrived: Nanos,
     pub(in crate::data) request: Box<[u8]>,
     pub(in crate::data) request_len: usize,
+    /// Octets of `request` in use: behind the message stand options that plugins have made.
+    pub(in crate::data) request_end: usize,
     pub(in crate::data) levels: Vec<Level>,
     pub(in crate::data) depth: usize,
     /// Levels whose reply holds something, from 0: what parking has to copy.
@@ -139,6 +141,7 @@ impl Walk {
             arrived: 0,
             request: buffer(),
             request_len: 0,
+            request_end: 0,
             levels: (0..=ASK_DEPTH_MAX).map(|_| Level::new(buffer())).collect(),
             depth: 0,
             used: 0,
@@ -170,6 +173,7 @@ impl Walk {
         self.client = client;
         self.arrived = arrived;
         self.request_len = 0;
+        self.request_end = 0;
         self.depth = 0;
         self.used = 1;
         self.frames.clear();
@@ -219,6 +223,21 @@ impl Walk {
             }
             None => self.over = true,
         }
+    }
+
+    /// The EDNS options of a level's query.
+    pub(in crate::data) fn options(&self, asked: &Asked) -> &[u8] {
+        let start = asked.options_at as usize;
+        let request = &self.request[..self.request_end];
+        request.get(start..start + asked.options_len as usize).unwrap_or_default()
+    }
+
+    /// Puts octets behind the request; gives where they stand, if there is room.
+    pub(super) fn put_behind(&mut self, bytes: &[u8]) -> Option<usize> {
+        let at = self.request_end;
+        self.request.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+        self.request_end = at + bytes.len();
+        Some(at)
     }
 
     pub(super) fn keep(&mut self, bytes: &[u8]) -> Option<Span> {

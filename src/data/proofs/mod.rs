@@ -93,7 +93,12 @@ impl Ground {
             metadata: Vec::new(),
             debug: false,
         });
-        Arc::new(Snapshot { generation, listeners: vec![listener], blocks: blocks.collect() })
+        Arc::new(Snapshot {
+            generation,
+            listeners: vec![listener],
+            blocks: blocks.collect(),
+            local_options: Box::default(),
+        })
     }
 
     /// A worker that has adopted `snapshot`.

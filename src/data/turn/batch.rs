@@ -239,6 +239,7 @@ impl Turn {
         self.progress.lent = true;
         self.exchange_buffers(lane);
         self.walk.request_len = lane.input_len;
+        self.walk.request_end = lane.input_len;
         let is_served = self.open_question(&view, index);
         let generation = self.generations.len() - 1;
         let outcome = match is_served {

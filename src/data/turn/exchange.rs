@@ -59,10 +59,10 @@ impl Turn {
         outlet: &mut dyn Outlet,
     ) -> Result<(), Unreached> {
         let network = outlet.network().ok_or(Unreached::NoRoom)?;
-        let Walk { levels, depth, request, request_len, .. } = &self.walk;
+        let Walk { levels, depth, request, request_end, .. } = &self.walk;
         let sending = Sending {
             level: &levels[*depth],
-            request: &request[..*request_len],
+            request: &request[..*request_end],
             exchange,
             slot,
             manner,
