@@ -366,6 +366,9 @@ pub const ZONE_GENERATE_STEPS_MAX: u32 = 65_535;
 pub const ZONE_RECORDS_MAX: usize = 50_000_000;
 /// Aliases of one answer that are followed inside a zone: as many as CoreDNS follows.
 pub const ZONE_ALIASES_MAX: usize = 10;
+/// Aliases of a cluster's services that are followed in their zone for one question: as many as
+/// CoreDNS follows.
+pub const CLUSTER_ALIASES_MAX: usize = 11;
 /// Targets of one record set (MX, SRV …) whose addresses are added: more than a reply has room for
 /// in most zones, and a bound for the search for doubles.
 pub const ZONE_ADDITIONAL_MAX: usize = 128;

@@ -191,6 +191,18 @@ pub fn raise_descriptor_limit() -> u64 {
 /// # Errors
 /// The kernel has no memory for the list.
 pub fn addresses_of(interface: &str) -> io::Result<Vec<SocketAddr>> {
+    addresses_where(|name| name == interface.as_bytes())
+}
+
+/// The addresses of all network interfaces, likewise.
+///
+/// # Errors
+/// The kernel has no memory for the list.
+pub fn addresses() -> io::Result<Vec<SocketAddr>> {
+    addresses_where(|_| true)
+}
+
+fn addresses_where(wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<SocketAddr>> {
     let mut list = std::ptr::null_mut();
     // SAFETY: `list` is writable; what it points to afterwards is freed below, once.
     check(unsafe { libc::getifaddrs(&mut list) })?;
@@ -201,7 +213,7 @@ pub fn addresses_of(interface: &str) -> io::Result<Vec<SocketAddr>> {
         at = entry.ifa_next;
         // SAFETY: the name is a valid C string for as long as the entry.
         let name = unsafe { CStr::from_ptr(entry.ifa_name) };
-        if name.to_bytes() == interface.as_bytes() {
+        if wanted(name.to_bytes()) {
             // SAFETY: the address is null or that of a sockaddr of its family.
             addresses.extend(unsafe { socket_address(entry.ifa_addr) });
         }

@@ -263,6 +263,31 @@ impl Realm {
         self.names.find(hash_octets(key, self.names.seed())).find(|named| named.is(key))
     }
 
+    /// Touches where a key would be; gives its hash.
+    #[inline]
+    pub fn hint(&self, key: &[u8]) -> u32 {
+        let hash = hash_octets(key, self.names.seed());
+        self.names.touch_leaf(hash);
+        hash
+    }
+
+    /// Touches the entry of a key whose hash `hint` gave.
+    #[inline]
+    pub fn hint_next(&self, hash: u32) {
+        self.names.touch_entry(hash);
+    }
+
+    /// As `find`, where `hint` gave the hash.
+    #[inline]
+    pub fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<&Named> {
+        self.names.find(hash).find(|named| named.is(key))
+    }
+
+    /// Entries of services by the number of their leaf; none behind the last.
+    pub fn leaf(&self, number: usize) -> Option<&[Option<Named>]> {
+        self.names.nth_leaf(number)
+    }
+
     /// A slice.
     #[inline]
     pub fn slice(&self, number: u32) -> Option<&Slice> {

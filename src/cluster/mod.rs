@@ -3,8 +3,9 @@
 //! In the order that data takes: [`object`] are the parts of the API's objects that answers need,
 //! [`feed`] is how whoever watches a cluster hands them in; [`writer`] applies the difference to the
 //! [`index`], which is made of [`table`]s of what [`record`] holds; [`request`] is what a name in a
-//! question means, [`selector`] which objects are wanted.
+//! question means, [`selector`] which objects are wanted; [`answer`] writes the reply.
 
+pub mod answer;
 mod export;
 pub mod feed;
 pub mod index;

@@ -81,6 +81,12 @@ impl<T: Entry> Table<T> {
         self.pages.iter().flat_map(|page| page.iter()).take(self.leaves)
     }
 
+    /// The entries of a leaf, by its number; none behind the last.
+    pub fn nth_leaf(&self, number: usize) -> Option<&[Option<T>]> {
+        let is_used = number < self.leaves;
+        is_used.then(|| &*self.pages[number / PAGE_LEAVES][number % PAGE_LEAVES])
+    }
+
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.leaves().flat_map(|leaf| leaf.iter().flatten())

@@ -148,13 +148,18 @@ impl Plugin for Authority {
         (label == "zone/wildcard").then_some(0)
     }
 
-    fn meta(&self, zones: &Reader<Zones>, cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
+    fn meta(
+        &self,
+        zones: &Reader<Zones>,
+        cx: &Cx<'_>,
+        _key: u16,
+        out: &mut dyn fmt::Write,
+    ) -> bool {
         let lower = cx.question().lower;
-        if let Some((_, Some(zone))) = zones.get().find(lower)
-            && let Some(wildcard) = zone.wildcard(lower)
-        {
-            let _ = write!(out, "{wildcard}");
-        }
+        let zone = zones.get().find(lower).and_then(|(_, zone)| zone.as_ref());
+        let Some(wildcard) = zone.and_then(|zone| zone.wildcard(lower)) else { return false };
+        let _ = write!(out, "{wildcard}");
+        true
     }
 
     fn serve(&self, zones: &mut Reader<Zones>, cx: &mut Cx<'_>) -> Step<()> {

@@ -101,7 +101,8 @@ impl Environment for Query<'_> {
                 let known = self.labels.iter().find(|(known, _)| **known == *text);
                 let known = known.map(|(_, label)| *label);
                 memory.make(|out| {
-                    known.into_iter().for_each(|label| cx.meta(label, out));
+                    // What has no value is empty.
+                    let _ = known.is_some_and(|label| cx.meta(label, out));
                     Ok(())
                 })?
             }

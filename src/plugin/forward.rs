@@ -588,11 +588,13 @@ impl Plugin for Link {
         (label == "forward/upstream").then_some(0)
     }
 
-    fn meta(&self, here: &Vec<Here>, cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
-        let Some(id) = cx.answered_by() else { return };
-        if let Some((_, member)) = here.iter().find_map(|one| one.set.get().find(id)) {
+    fn meta(&self, here: &Vec<Here>, cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) -> bool {
+        let Some(id) = cx.answered_by() else { return false };
+        let found = here.iter().find_map(|one| one.set.get().find(id));
+        if let Some((_, member)) = &found {
             let _ = out.write_str(&member.upstream.label);
         }
+        found.is_some()
     }
 
     fn serve(&self, here: &mut Vec<Here>, cx: &mut Cx<'_>) -> Step<Attempt> {

@@ -144,24 +144,39 @@
 //! * Lists are paged, and never asked for whole; what is held is compared with what the API server
 //!   holds every 10 minutes.
 //! * A slice whose endpoints are as they were is not counted in the programming duration.
+//! * What is denied is never cached: a `cache` above sees a new service at once.
+//! * Only the cluster's zones themselves are transferred, not names below them, nor reverse zones.
+//! * Where the first zone is the root, PTR records are answered. A slice that belongs to no service
+//!   has none.
+//! * The addresses of `bind` are known for NS records, whatever form they have.
+//! * Endpoints that are names are an alias only where there are no addresses beside them.
 
+pub mod answers;
 mod clients;
 mod counters;
 mod held;
+mod labels;
 mod manifests;
 pub mod settings;
+mod transfer;
 
+use std::fmt;
 use std::sync::Arc;
 
-use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SearchPath};
-use super::{SetupError, Site, Step};
+use super::outgoing::Offer;
+use super::{
+    Compiled, CorefileError, Cx, Directive, Lines, Plugin, SearchPath, SetupError, Site, Step,
+    Transferer,
+};
 use crate::cluster::index::Index;
 use crate::cluster::top_level::is_top_level;
 use crate::control::kube;
 use crate::publish::Reader;
-use crate::wire::{NameBuf, Suffixes, edns, rcode};
+use crate::wire::{Name, NameBuf, Question};
+use answers::Answers;
 use counters::AS_TOP_LEVEL;
 pub use held::Held;
+use labels::Labels;
 use manifests::Manifests;
 use settings::{Objects, Settings};
 
@@ -204,14 +219,16 @@ impl Directive for Kubernetes {
             opened.open();
             Ok(())
         });
-        let zones = settings.zones.iter().map(|zone| (*zone, ()));
-        Ok(Compiled::link(Link { zones: Suffixes::new(zones), settings, held }))
+        let own = answers::own_addresses(site.addresses);
+        let answers = Arc::new(Answers::new(&settings, own));
+        Ok(Compiled::link(Link { answers, labels: Labels::default(), settings, held }))
     }
 }
 
 /// The link.
 pub struct Link {
-    zones: Suffixes<()>,
+    answers: Arc<Answers>,
+    labels: Labels,
     settings: Settings,
     held: Arc<Held>,
 }
@@ -220,6 +237,11 @@ impl Link {
     /// What the directive says.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What is answered.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// What is held of the cluster.
@@ -231,6 +253,8 @@ impl Link {
 impl Plugin for Link {
     type Frame = ();
     type Local = Reader<Index>;
+
+    const HINTS: bool = true;
 
     fn local(&self, _core: u16) -> Reader<Index> {
         self.held.reader()
@@ -244,19 +268,41 @@ impl Plugin for Link {
         Some(SearchPath::OfClient(Arc::new(clients::PodsOf(Arc::clone(self)))))
     }
 
-    fn memory_zones(&self) -> &[NameBuf] {
-        if self.settings.fallthrough.is_on() { &[] } else { &self.settings.zones }
+    fn transferer(self: &Arc<Self>) -> Option<Arc<dyn Transferer>> {
+        Some(Arc::<Self>::clone(self))
     }
 
-    fn serve(&self, _index: &mut Reader<Index>, cx: &mut Cx<'_>) -> Step<()> {
-        if self.zones.find(cx.question().lower).is_none() {
-            return Step::Next;
-        }
-        cx.fail(rcode::SERVFAIL, format_args!("the cluster is not in sync yet"));
-        if cx.asked().edns {
-            // RFC 8914 section 4.15: not ready.
-            cx.level_mut().extra.push(edns::EDE, &14_u16.to_be_bytes());
-        }
-        Step::Up
+    fn hint(&self, index: &Reader<Index>, question: Question<'_>) -> u64 {
+        self.answers.hint(index.get(), question.lower)
+    }
+
+    fn hint_next(&self, index: &Reader<Index>, _question: Question<'_>, place: u64) {
+        self.answers.hint_next(index.get(), place);
+    }
+
+    fn memory_zones(&self) -> &[NameBuf] {
+        self.answers.memory_zones()
+    }
+
+    fn meta_key(&self, label: &str) -> Option<u16> {
+        self.labels.number(label)
+    }
+
+    fn meta(&self, index: &Reader<Index>, cx: &Cx<'_>, key: u16, out: &mut dyn fmt::Write) -> bool {
+        self.labels.write(&self.answers.rules, index.get(), cx, key, out)
+    }
+
+    fn serve(&self, index: &mut Reader<Index>, cx: &mut Cx<'_>) -> Step<()> {
+        self.answers.serve(index.get(), cx)
+    }
+
+    fn resume(&self, index: &mut Reader<Index>, cx: &mut Cx<'_>, (): ()) -> Step<()> {
+        self.answers.resume(index.get(), cx)
+    }
+}
+
+impl Transferer for Link {
+    fn outgoing(&self, zone: Name<'_>) -> Offer {
+        transfer::offer(&self.answers, self.held.index(), zone)
     }
 }

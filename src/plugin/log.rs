@@ -59,6 +59,8 @@ const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {s
 
 /// Octets of a metadata value in a line.
 const META_BYTES_MAX: usize = 128;
+/// In place of its length: there is no value.
+const NO_META: u8 = u8::MAX;
 
 /// The directive.
 pub struct Log {
@@ -341,8 +343,8 @@ impl Line {
         event.push(question.lower.as_bytes());
         for label in labels {
             let mut value = Text::<META_BYTES_MAX>::new();
-            cx.meta(*label, &mut value);
-            event.push(&[value.as_str().len() as u8]);
+            let has = cx.meta(*label, &mut value);
+            event.push(&[if has { value.as_str().len() as u8 } else { NO_META }]);
             event.push(value.as_str().as_bytes());
         }
     }
@@ -423,13 +425,12 @@ impl Sink for Writer {
                 Piece::Field(field) => out.push_str(&field.text(&line, name, &event.client)),
                 Piece::Label(_) => {
                     let (value, rest) = match values {
+                        [NO_META, rest @ ..] => (&b"-"[..], rest),
                         [len, rest @ ..] => rest.split_at((*len as usize).min(rest.len())),
-                        [] => (&[][..], &[][..]),
+                        [] => (&b"-"[..], &[][..]),
                     };
                     values = rest;
-                    let none = value.is_empty();
-                    let value = if none { "-".into() } else { String::from_utf8_lossy(value) };
-                    out.push_str(&value);
+                    out.push_str(&String::from_utf8_lossy(value));
                 }
             }
         }

@@ -127,8 +127,16 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
-    /// Writes the value of a label that `meta_key` knows.
-    fn meta(&self, _local: &Self::Local, _cx: &Cx<'_>, _key: u16, _out: &mut dyn fmt::Write) {}
+    /// Writes the value of a label that `meta_key` knows; it may be empty. `false`: the query has none.
+    fn meta(
+        &self,
+        _local: &Self::Local,
+        _cx: &Cx<'_>,
+        _key: u16,
+        _out: &mut dyn fmt::Write,
+    ) -> bool {
+        false
+    }
 
     /// Whether the block that this link is in serves the level's question. Asked before the block's
     /// chain begins.

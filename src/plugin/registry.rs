@@ -210,11 +210,17 @@ macro_rules! registry {
             }
 
             /// See [`Plugin::meta`].
-            pub fn meta(&self, local: &Local, cx: &Cx<'_>, key: u16, out: &mut dyn fmt::Write) {
+            pub fn meta(
+                &self,
+                local: &Local,
+                cx: &Cx<'_>,
+                key: u16,
+                out: &mut dyn fmt::Write,
+            ) -> bool {
                 match (self, local) {
                     $($(#[$gate])* (Self::$variant(one), Local::$variant(local)) =>
                         one.meta(local, cx, key, out),)*
-                    _ => {}
+                    _ => false,
                 }
             }
 

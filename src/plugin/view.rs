@@ -129,9 +129,10 @@ impl Plugin for Link {
         (label == "view/name").then_some(0)
     }
 
-    fn meta(&self, _: &Self::Local, _cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) {
+    fn meta(&self, _: &Self::Local, _cx: &Cx<'_>, _key: u16, out: &mut dyn fmt::Write) -> bool {
         // Whoever reads it bounds it.
         let _ = out.write_str(&self.name);
+        true
     }
 
     fn admits(&self, local: &Self::Local, cx: &Cx<'_>) -> bool {

@@ -76,6 +76,12 @@ impl<V> Suffixes<V> {
         }
     }
 
+    /// The zone in a place that [`position`](Self::position) gave, with its value.
+    #[inline]
+    pub fn entry(&self, position: usize) -> Option<(Name<'_>, &V)> {
+        self.zones.get(position).map(|(zone, value)| (zone.as_name(), value))
+    }
+
     /// The value of the zone in a place that [`position`](Self::position) gave.
     #[inline]
     pub fn at(&self, position: usize) -> Option<&V> {

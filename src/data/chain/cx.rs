@@ -635,13 +635,12 @@ impl<'w> Cx<'w> {
         }
     }
 
-    /// Writes the value of a metadata label; nothing is written where nobody provides it or the
-    /// block has no `metadata`.
-    pub fn meta(&self, label: MetaRef, out: &mut dyn fmt::Write) {
-        let Some((link, key)) = self.block().meta(label) else { return };
+    /// Writes the value of a metadata label, which may be empty. `false`: there is none, since nobody
+    /// provides it for this query or the block has no `metadata`.
+    pub fn meta(&self, label: MetaRef, out: &mut dyn fmt::Write) -> bool {
+        let Some((link, key)) = self.block().meta(label) else { return false };
         let place = self.level().place;
-        if let Ok(local) = self.locals.of(place.block, link).try_borrow() {
-            self.block().chain[link as usize].meta(&local, self, key, out);
-        }
+        let Ok(local) = self.locals.of(place.block, link).try_borrow() else { return false };
+        self.block().chain[link as usize].meta(&local, self, key, out)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::cluster::answer::Pods;
 use crate::cluster::object::Kind;
 use crate::cluster::record::Reading;
 use crate::cluster::selector::Selector;
@@ -36,18 +37,6 @@ const OPTIONS: &[&str] = &[
     "zonal",
 ];
 const TTL_MAX: i64 = 3600;
-
-/// What is answered for `A-B-C-D.NAMESPACE.pod.ZONE`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pods {
-    /// No such name exists.
-    #[default]
-    Disabled,
-    /// Each exists that is an address, in a namespace that exists.
-    Insecure,
-    /// Those exist that are the address of a pod of the namespace.
-    Verified,
-}
 
 /// Where the objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

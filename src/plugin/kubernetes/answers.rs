@@ -1,0 +1,201 @@
+//! Between a question and its reply: what the link says of a query.
+//!
+//! Names that are not there are denied only once all objects have been listed; until then they are
+//! SERVFAIL with an extended error (RFC 8914 section 4.15), and never handed on: a name of the cluster
+//! does not leave it. What is answered from the state of an earlier run says so (section 4.4).
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::settings::Settings;
+use crate::cluster::answer::{Fit, Outcome, Place, Rules};
+use crate::cluster::index::Index;
+use crate::control::corefile::Fallthrough;
+use crate::data::chain::{Cx, Entry, ReplyState, Step};
+use crate::limits::UDP_BYTES_MIN;
+use crate::sys;
+use crate::wire::{Flags, Name, NameBuf, Question, Section, edns, rcode, rtype};
+
+/// INFO-CODE 14 of RFC 8914, and why.
+const NOT_READY: &[u8] = b"\0\x0enot in sync with the API server";
+/// INFO-CODE 3 of RFC 8914: stale answer.
+const STALE: &[u8] = &[0, 3];
+
+/// What the link answers by.
+pub struct Answers {
+    /// How its zones are answered.
+    pub rules: Rules,
+    fallthrough: Fallthrough,
+    /// Zones of which no name is handed on.
+    memory: Vec<NameBuf>,
+}
+
+impl Answers {
+    /// As a directive says; `own`: the addresses of this server, none of them of the loopback.
+    pub fn new(settings: &Settings, own: Vec<IpAddr>) -> Self {
+        let Settings { zones, primary, multicluster, ttl, fallthrough, .. } = settings;
+        let rules = Rules {
+            pods: settings.pods,
+            ignore_empty: settings.ignore_empty_service,
+            zonal: settings.zonal,
+            reverse_shown: !settings.namespaces.is_empty(),
+            own: own.into(),
+            ..Rules::new(zones, *primary, multicluster, *ttl)
+        };
+        // A zone is touched by a fallthrough of a zone above, of itself, or of one below.
+        let is_kept = |zone: &&NameBuf| {
+            let mut below = fallthrough.zones().iter();
+            !fallthrough.covers(zone.as_name())
+                && !below.any(|other| other.as_name().is_under(zone.as_name()))
+        };
+        let memory = zones.iter().filter(is_kept).copied().collect();
+        Self { rules, fallthrough: fallthrough.clone(), memory }
+    }
+
+    /// See [`Plugin::memory_zones`](crate::plugin::Plugin::memory_zones).
+    pub fn memory_zones(&self) -> &[NameBuf] {
+        &self.memory
+    }
+
+    /// See [`Plugin::hint`](crate::plugin::Plugin::hint).
+    #[inline]
+    pub fn hint(&self, index: &Index, lower: Name<'_>) -> u64 {
+        self.rules.hint(index, lower).to_bits()
+    }
+
+    /// See [`Plugin::hint_next`](crate::plugin::Plugin::hint_next).
+    #[inline]
+    pub fn hint_next(&self, index: &Index, place: u64) {
+        self.rules.hint_next(index, Place::from_bits(place));
+    }
+
+    /// See [`Plugin::serve`](crate::plugin::Plugin::serve).
+    #[inline]
+    pub fn serve(&self, index: &Index, cx: &mut Cx<'_>) -> Step<()> {
+        let place = match cx.hinted() {
+            Some(bits) => Place::from_bits(bits),
+            None => self.rules.hint(index, cx.question().lower),
+        };
+        let Some(position) = place.position() else { return Step::Next };
+        let (question, reply) = cx.answer(true);
+        if self.rules.answer_plain(index, place, question, reply) {
+            mark_stale(index, cx);
+            return Step::Up;
+        }
+        self.answer(index, position, cx)
+    }
+
+    fn answer(&self, index: &Index, position: usize, cx: &mut Cx<'_>) -> Step<()> {
+        let Question { rtype, rclass, .. } = cx.question();
+        if matches!(rtype, rtype::AXFR | rtype::IXFR) {
+            // Transfers are what `transfer` is for, which stands above.
+            cx.fail(rcode::REFUSED, format_args!(""));
+            return Step::Up;
+        }
+        match self.write(index, position, cx) {
+            Outcome::Answer | Outcome::TooLong => {}
+            Outcome::NoData => self.deny(index, position, rcode::NOERROR, cx),
+            Outcome::Chase { target } => {
+                cx.ask(target.as_name(), rtype, rclass);
+                return Step::Ask((), Entry::Top);
+            }
+            Outcome::NxDomain if !index.is_synced() => {
+                self.deny(index, position, rcode::SERVFAIL, cx);
+                cx.level_mut().extra.push(edns::EDE, NOT_READY);
+                return Step::Up;
+            }
+            Outcome::NxDomain if self.fallthrough.covers(cx.question().lower) => {
+                cx.level_mut().clear_reply();
+                return Step::Next;
+            }
+            Outcome::NxDomain => self.deny(index, position, rcode::NXDOMAIN, cx),
+        }
+        mark_stale(index, cx);
+        Step::Up
+    }
+
+    fn deny(&self, index: &Index, position: usize, rcode: u16, cx: &mut Cx<'_>) {
+        let (question, reply) = cx.edit();
+        self.rules.deny(index, position, question, rcode, reply);
+    }
+
+    /// Writes the answer into a buffer that is large enough for it, if there is one.
+    fn write(&self, index: &Index, position: usize, cx: &mut Cx<'_>) -> Outcome {
+        let outcome = self.write_once(index, position, true, cx);
+        if !matches!(outcome, Outcome::TooLong) {
+            return outcome;
+        }
+        cx.enlarge();
+        self.write_once(index, position, false, cx)
+    }
+
+    fn write_once(&self, index: &Index, position: usize, first: bool, cx: &mut Cx<'_>) -> Outcome {
+        let is_stream = cx.client().transport.is_stream();
+        let asked = *cx.asked();
+        let turn = (cx.core.now as u32).wrapping_add(u32::from(asked.id).wrapping_mul(0x9e37_79b1));
+        cx.answer(true);
+        let room = match is_stream {
+            true => cx.room(),
+            false => (asked.udp_size as usize).max(UDP_BYTES_MIN).min(cx.reply().capacity()),
+        };
+        let fit = Fit { room, whole: is_stream && first, is_stream, turn };
+        let (question, reply) = cx.edit();
+        self.rules.answer(index, position, question, fit, reply)
+    }
+
+    /// See [`Plugin::resume`](crate::plugin::Plugin::resume): an alias was asked for.
+    pub fn resume(&self, index: &Index, cx: &mut Cx<'_>) -> Step<()> {
+        let asked = cx.side();
+        let flags = match asked.state {
+            ReplyState::Written => asked.reply.flags(),
+            _ => Flags::default(),
+        };
+        let copied = asked.state != ReplyState::Written
+            || append(cx)
+            || (cx.client().transport.is_stream() && cx.enlarge() && self.again(index, cx));
+        // As CoreDNS has it, the alias stands whatever became of its target.
+        if flags.tc() || !copied {
+            let reply = &mut cx.level_mut().reply;
+            reply.set_flags(reply.flags().with_tc(true));
+        }
+        mark_stale(index, cx);
+        Step::Up
+    }
+
+    /// Writes the aliases once more, into a larger buffer, and what they lead to.
+    fn again(&self, index: &Index, cx: &mut Cx<'_>) -> bool {
+        let Some(position) = self.rules.position(cx.question().lower) else { return false };
+        match self.write_once(index, position, false, cx) {
+            Outcome::Chase { .. } => append(cx),
+            _ => false,
+        }
+    }
+}
+
+/// The addresses of this server as others reach it, where it listens on these.
+pub fn own_addresses(listening: &[SocketAddr]) -> Vec<IpAddr> {
+    let mut all: Vec<SocketAddr> = listening.to_vec();
+    if listening.iter().any(|address| address.ip().is_unspecified()) {
+        // Without the list of them the zone has no name server, which few ask for.
+        all.extend(sys::addresses().unwrap_or_default());
+    }
+    let mut own: Vec<IpAddr> = Vec::new();
+    for address in all.into_iter().map(|address| address.ip().to_canonical()) {
+        if !address.is_loopback() && !address.is_unspecified() && !own.contains(&address) {
+            own.push(address);
+        }
+    }
+    own
+}
+
+/// Appends the answers to what was asked; `false`: they have no room.
+fn append(cx: &mut Cx<'_>) -> bool {
+    let (level, side) = cx.both();
+    let answers = |draft: &mut crate::wire::Draft<'_>| draft.section() == Section::Answer;
+    level.reply.append(side.reply.bytes(), answers).is_ok()
+}
+
+fn mark_stale(index: &Index, cx: &mut Cx<'_>) {
+    if index.is_stale() {
+        cx.level_mut().extra.push(edns::EDE, STALE);
+    }
+}
