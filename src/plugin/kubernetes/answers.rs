@@ -33,14 +33,12 @@ impl Answers {
     /// As a directive says; `own`: the addresses of this server, none of them of the loopback.
     pub fn new(settings: &Settings, own: Vec<IpAddr>) -> Self {
         let Settings { zones, primary, multicluster, ttl, fallthrough, .. } = settings;
-        let rules = Rules {
-            pods: settings.pods,
-            ignore_empty: settings.ignore_empty_service,
-            zonal: settings.zonal,
-            reverse_shown: !settings.namespaces.is_empty(),
-            own: own.into(),
-            ..Rules::new(zones, *primary, multicluster, *ttl)
-        };
+        let mut rules = Rules::new(zones, *primary, multicluster, *ttl);
+        rules.pods = settings.pods;
+        rules.ignore_empty = settings.ignore_empty_service;
+        rules.zonal = settings.zonal;
+        rules.reverse_shown = !settings.namespaces.is_empty();
+        rules.own = own.into();
         // A zone is touched by a fallthrough of a zone above, of itself, or of one below.
         let is_kept = |zone: &&NameBuf| {
             let mut below = fallthrough.zones().iter();
