@@ -30,7 +30,7 @@ impl ClientReader for Pods {
     }
 
     fn first_element(&self, lower: Name<'_>, client: IpAddr) -> Option<usize> {
-        let (zone, ()) = self.link.zones.find(lower)?;
+        let (zone, _) = self.link.answers.rules.zone_of(lower)?;
         let namespace = label_before_svc(lower, zone)?;
         // The client is looked up last: most names are not under any namespace.
         let found = self.index.get().namespace_of(client)?;
