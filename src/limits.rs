@@ -481,6 +481,10 @@ pub const MANIFEST_SECONDS: u64 = 1;
 /// Percent of a core that control's bulk work takes while queries are served: lists, checks.
 pub const CONTROL_SHARE_PERCENT_MAX: u32 = 50;
 
+/// SRV records of one answer whose targets are looked up elsewhere: load balancers that are known by
+/// name.
+pub const CLUSTER_TARGETS_MAX: usize = 8;
+
 /// Threads for what blocks: reading and parsing files.
 pub const BLOCKING_THREADS_MAX: usize = 4;
 

@@ -380,6 +380,20 @@ fn who_may_ask_for_what() {
 }
 
 #[test]
+fn what_a_search_path_leads_to() {
+    let search = folder().join("resolv.conf");
+    std::fs::write(&search, "search a.example.org example.org\n").expect("a search path");
+    let asks = [
+        ask("www.a.example.org.", rtype::A, rcode::NOERROR, 3),
+        ask("alias.a.example.org.", rtype::A, rcode::NOERROR, 4),
+        ask("none.a.example.org.", rtype::A, rcode::NXDOMAIN, 0),
+        ask("www.example.org.", rtype::A, rcode::NOERROR, 2),
+    ];
+    let lines = format!("prometheus 127.0.0.1:0\n autopath {}\n {FILE}", search.display());
+    prove(".", &lines, &asks);
+}
+
+#[test]
 fn what_answers_by_itself() {
     let asks = [
         ask("localhost.", rtype::A, rcode::NOERROR, 1),

@@ -13,7 +13,7 @@
 mod alias;
 mod found;
 mod reverse;
-mod seen;
+pub(super) mod seen;
 mod servers;
 mod sets;
 mod soa;

@@ -32,6 +32,7 @@ mod forward;
 mod header;
 mod health;
 mod hosts;
+mod k8s_external;
 pub mod kubernetes;
 mod loadbalance;
 mod local;

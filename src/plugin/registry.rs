@@ -334,7 +334,7 @@ registry! {
         route53;
         azure;
         clouddns;
-        k8s_external;
+        k8s_external = k8s_external::External;
         kubernetes = kubernetes::Kubernetes;
         file = file::File;
         auto = auto::Auto;
@@ -368,6 +368,7 @@ registry! {
         Hosts(super::hosts::Link) "hosts";
         Authority(super::authority::Authority) "file";
         Cluster(super::kubernetes::Link) "kubernetes";
+        Outside(super::k8s_external::Link) "k8s_external";
         Loadbalance(super::loadbalance::Link) "loadbalance";
         Signed(super::tsig::Link) "tsig";
         Rewrites(super::rewrite::Link) "rewrite";

@@ -129,7 +129,7 @@ impl Reply {
             while let Some(record) = next {
                 draft.load(record)?;
                 if each(&mut draft) {
-                    self.put_draft(&draft)?;
+                    self.put_draft(&draft, draft.section())?;
                 }
                 next = cursor.next(from)?;
             }
@@ -169,6 +169,28 @@ impl Reply {
     pub fn append(
         &mut self,
         from: &[u8],
+        each: impl FnMut(&mut Draft<'_>) -> bool,
+    ) -> Result<(), WireError> {
+        self.append_all(None, from, each)
+    }
+
+    /// As `append`, all of them to one section.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub fn append_to(
+        &mut self,
+        section: Section,
+        from: &[u8],
+        each: impl FnMut(&mut Draft<'_>) -> bool,
+    ) -> Result<(), WireError> {
+        self.append_all(Some(section), from, each)
+    }
+
+    fn append_all(
+        &mut self,
+        section: Option<Section>,
+        from: &[u8],
         mut each: impl FnMut(&mut Draft<'_>) -> bool,
     ) -> Result<(), WireError> {
         let mark = self.mark();
@@ -178,7 +200,7 @@ impl Reply {
                 let mut draft = Draft::new(from, record);
                 draft.load(record)?;
                 if each(&mut draft) {
-                    self.put_draft(&draft)?;
+                    self.put_draft(&draft, section.unwrap_or(record.section))?;
                 }
             }
             Ok(())
@@ -186,9 +208,9 @@ impl Reply {
         copy().inspect_err(|_| self.rewind(mark))
     }
 
-    fn put_draft(&mut self, draft: &Draft<'_>) -> Result<(), Full> {
+    fn put_draft(&mut self, draft: &Draft<'_>, section: Section) -> Result<(), Full> {
         let numbers = [draft.record.rtype, draft.rclass];
-        let (section, owner) = (draft.record.section, draft.owner.as_name());
+        let owner = draft.owner.as_name();
         self.put_record(section, owner, numbers, draft.ttl, |reply| draft.put_rdata(reply))
     }
 
@@ -443,7 +465,7 @@ impl Reply {
                 }
                 let mut draft = Draft::new(message, record);
                 draft.load(record)?;
-                reply.put_draft(&draft)?;
+                reply.put_draft(&draft, draft.section())?;
             }
             Ok(())
         })

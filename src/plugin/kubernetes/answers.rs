@@ -16,7 +16,7 @@ use crate::sys;
 use crate::wire::{Flags, Name, NameBuf, Question, Section, edns, rcode, rtype};
 
 /// INFO-CODE 14 of RFC 8914, and why.
-const NOT_READY: &[u8] = b"\0\x0enot in sync with the API server";
+pub const NOT_READY: &[u8] = b"\0\x0enot in sync with the API server";
 /// INFO-CODE 3 of RFC 8914: stale answer.
 const STALE: &[u8] = &[0, 3];
 
@@ -192,7 +192,8 @@ fn append(cx: &mut Cx<'_>) -> bool {
     level.reply.append(side.reply.bytes(), answers).is_ok()
 }
 
-fn mark_stale(index: &Index, cx: &mut Cx<'_>) {
+/// Tells a client of what is answered from the state of an earlier run.
+pub fn mark_stale(index: &Index, cx: &mut Cx<'_>) {
     if index.is_stale() {
         cx.level_mut().extra.push(edns::EDE, STALE);
     }
