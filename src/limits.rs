@@ -407,9 +407,16 @@ pub const FORWARD_FAILURES_MAX: usize = 256;
 pub const FORWARD_PROBE_SECONDS_MAX: u64 = 1;
 /// Milliseconds between two probes of an upstream, at least: `health_check 0s` is no busy loop.
 pub const FORWARD_PROBE_MILLIS_MIN: u64 = 10;
+/// Nanoseconds without a sign of life, while queries wait, after which an upstream is asked last: more
+/// than any network takes, far less than a time-out.
+pub const FORWARD_UNHEARD_NANOS_MIN: u64 = 100_000_000;
+/// Likewise, in times that 95 of 100 of its replies took: a resolver's own upstreams may be slow.
+pub const FORWARD_UNHEARD_P95S_MIN: u64 = 4;
 /// Replies of an upstream within ten seconds that tell a burst of SERVFAIL from bad luck.
 pub const FORWARD_BREAKER_REPLIES_MIN: u32 = 32;
-/// Seconds for which an upstream is asked last after a burst of SERVFAIL, at most.
+/// Replies and losses of an upstream within ten seconds that tell a bad way from bad luck.
+pub const FORWARD_BREAKER_LOSSES_OF_MIN: u32 = 64;
+/// Seconds for which an upstream is asked last after such a burst, at most.
 pub const FORWARD_BREAKER_SECONDS_MAX: u64 = 32;
 /// Queries of a hundred that `hedge` may send twice unless it says more: those past the 95th
 /// percentile.

@@ -74,7 +74,9 @@
 //! if that fails, the upstreams stay. Files are read again when the Corefile is reloaded.
 //!
 //! An upstream that has failed is asked last until a probe or a reply shows that it lives. Likewise
-//! one that answers nearly everything with SERVFAIL while others do better.
+//! one that answers nearly everything with SERVFAIL, or that leaves one query in sixteen unanswered,
+//! while others do better; and, unless the policy is `sequential`, one from which nothing comes any more
+//! while queries wait there, for a tenth of a second and four times as long as it usually takes.
 //!
 //! ## Metadata
 //!
@@ -88,7 +90,7 @@
 //! * `coredns_proxy_healthcheck_failures_total{proxy_name="forward", to}`: probes that failed.
 //! * `coredns_proxy_conn_cache_hits_total{proxy_name="forward", to, proto}` and
 //!   `coredns_proxy_conn_cache_misses_total{...}`: queries that found an open socket, or did not.
-//! * `corelane_forward_breaker_trips_total{to}`: bursts of SERVFAIL.
+//! * `corelane_forward_breaker_trips_total{to}`: bursts of SERVFAIL or of lost queries.
 //!
 //! ## Examples
 //!
@@ -472,8 +474,14 @@ impl Link {
         }
         cx.core.tally.observe(member.duration(code), took);
         member.clear();
-        if set.members.len() > 1 && member.breaker.note(code == rcode::SERVFAIL, now) {
-            cx.core.tally.add(member.trips(), 1);
+        if set.members.len() > 1 {
+            let trips = [
+                member.servfails.note(code == rcode::SERVFAIL, now),
+                member.losses.note(false, now),
+            ];
+            cx.core
+                .tally
+                .add(member.trips(), trips.into_iter().filter(|trip| *trip).count() as u64);
         }
     }
 
@@ -493,6 +501,9 @@ impl Link {
         if let Some(member) = &member {
             if matches!(failure, Failure::Late) {
                 member.upstream.cells.bear(this.read_timeout, now);
+                if set.members.len() > 1 && member.losses.note(true, now) {
+                    cx.core.tally.add(member.trips(), 1);
+                }
             }
             // A bound of ours says nothing of the upstream.
             let ours = matches!(failure, Failure::Unreached(Unreached::NoRoom));
@@ -617,5 +628,7 @@ impl Plugin for Link {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,11 @@ impl Ground {
         Self { counters: Counters::new(&tally), tally, flights, mailboxes }
     }
 
+    /// Where everything is counted.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
     /// A generation of these blocks: a zone each, with the links of its chain.
     pub fn snapshot(&self, generation: u64, blocks: Vec<(&str, Vec<Link>)>) -> Arc<Snapshot> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));

@@ -23,19 +23,43 @@ pub struct UpstreamCells {
     moved: AtomicU64,
     /// Estimate of the 95th percentile of the time to a reply, nanoseconds; 0: none seen yet.
     p95: AtomicU64,
-    /// For whoever judges health: a word of its own (a breaker's state, the last probe).
-    pub state: AtomicU64,
-    /// For whoever judges health: another.
-    pub mark: AtomicU64,
+    /// When the first query was sent after the last sign of life; 0: nothing has been since, or nothing
+    /// waits any more.
+    unheard: AtomicU64,
 }
 
 /// Time in which an old sample loses most of its weight.
 const DECAY: Nanos = 10_000 * MILLISECOND;
 
 impl UpstreamCells {
+    /// Takes in that a query was sent.
+    pub(super) fn sent(&self, now: Nanos) {
+        self.in_flight.fetch_add(1, Relaxed);
+        if self.unheard.load(Relaxed) == 0 {
+            self.unheard.store(now.max(1), Relaxed);
+        }
+    }
+
+    /// Takes in that a query waits no longer, replied to or not.
+    pub(super) fn ended(&self) {
+        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.unheard.store(0, Relaxed);
+        }
+    }
+
+    /// For how long queries have waited without a sign of life, nanoseconds: since the first that was
+    /// sent after the last reply.
+    pub fn unheard_for(&self, now: Nanos) -> Nanos {
+        match self.unheard.load(Relaxed) {
+            0 => 0,
+            since => now.saturating_sub(since),
+        }
+    }
+
     /// Takes in the time that a reply took.
     pub fn observe(&self, took: Nanos, now: Nanos) {
         let took = took.max(1);
+        self.unheard.store(0, Relaxed);
         self.bear(took, now);
         let old = self.p95.load(Relaxed);
         // A stochastic estimate: up by 19 parts where a sample is above, down by one where not.
@@ -62,6 +86,11 @@ impl UpstreamCells {
             old - (old - took) * share / 256
         };
         self.ewma.store(next.max(1), Relaxed);
+    }
+
+    /// Forgets how long replies take: as if none had been seen.
+    pub fn forget_latency(&self) {
+        self.ewma.store(0, Relaxed);
     }
 
     /// Moving average of the waits for a reply that goes up at once and down by and by, nanoseconds;

@@ -15,7 +15,6 @@
 //! Cost of an exchange by UDP: no allocation and no system call of its own in the steady state.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use foldhash::{HashMap, HashMapExt};
 
@@ -206,7 +205,7 @@ impl Upstreams {
             Ok(_) => {
                 known.in_flight += 1;
                 known.used = now;
-                known.upstream.cells.in_flight.fetch_add(1, Relaxed);
+                known.upstream.cells.sent(now);
                 if manner.hedge {
                     tally.add(counters.hedged, 1);
                 }
@@ -521,7 +520,7 @@ impl Upstreams {
         }
         if let Some(known) = known {
             known.in_flight -= 1;
-            known.upstream.cells.in_flight.fetch_sub(1, Relaxed);
+            known.upstream.cells.ended();
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! A [`Round`] of a query asks every upstream that is up once, in the order of the policy, before it
 //! asks one again. Of those that are up, the ones nothing is held against come first: neither a
-//! failure that no probe has cleared yet, nor a burst of SERVFAIL ([`super::breaker`]). So one dead
-//! upstream among several costs the first query that meets it a timeout, and hardly any other.
+//! failure that no probe has cleared yet, nor a burst of SERVFAIL or of lost queries
+//! ([`super::breaker`]), nor that queries wait there and nothing comes any more. So one dead upstream
+//! among several costs the queries of its first tenth of a second a timeout, and hardly any other.
+//! `sequential` keeps to its order until something has failed: its upstreams may know different names.
 //! Costs a look at each upstream's cells, with no lock and no allocation.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -143,7 +145,8 @@ impl Chooser {
                 continue;
             }
             up.add(index);
-            if !member.is_suspect() && !member.breaker.is_open(now) {
+            let quiet = self.policy != Policy::Sequential && member.is_quiet(now);
+            if !quiet && !member.is_ill(now) {
                 clear.add(index);
             }
         }

@@ -123,10 +123,9 @@ impl Probed {
                 return;
             }
         }
-        if fails.swap(0, Relaxed) > self.max_fails {
+        if member.revive(self.max_fails) {
             tracing::info!(target: "plugin/forward", "upstream {label} is up again");
         }
-        member.clear();
     }
 
     async fn probe(&self, upstream: &Upstream) -> io::Result<()> {

@@ -17,6 +17,7 @@ use super::tls::{Alpn, Tls};
 use crate::data::clock::{MILLISECOND, Nanos};
 use crate::data::tally::{BUCKETS_TIME, Counter, Family, Histogram, Kind, Tally};
 use crate::data::upstream::{Carrier, HttpsTarget, TlsTarget, Upstream, UpstreamSpec};
+use crate::limits::{FORWARD_UNHEARD_NANOS_MIN, FORWARD_UNHEARD_P95S_MIN};
 
 static DURATION: Family = Family {
     name: "coredns_proxy_request_duration_seconds",
@@ -32,7 +33,7 @@ static PROBES_FAILED: Family = Family {
 };
 static TRIPS: Family = Family {
     name: "corelane_forward_breaker_trips_total",
-    help: "Bursts of SERVFAIL after which an upstream was asked last.",
+    help: "Bursts of SERVFAIL or of lost queries after which an upstream was asked last.",
     kind: Kind::Counter,
     labels: &["to"],
 };
@@ -80,7 +81,9 @@ pub struct Member {
     /// The upstream.
     pub upstream: Arc<Upstream>,
     /// Sees bursts of SERVFAIL.
-    pub breaker: Breaker,
+    pub servfails: Breaker,
+    /// Sees queries that were lost.
+    pub losses: Breaker,
     /// Probes that failed.
     pub probes_failed: Counter,
     trips: Counter,
@@ -96,7 +99,8 @@ impl Member {
         let to = &*upstream.label;
         Self {
             address,
-            breaker: Breaker::default(),
+            servfails: Breaker::of_servfails(),
+            losses: Breaker::of_losses(),
             probes_failed: tally.counter(&PROBES_FAILED, &[PROXY, to]),
             trips: tally.counter(&TRIPS, &[to]),
             durations: RCODES.map(|rcode| tally.histogram(&DURATION, &[PROXY, to, rcode])),
@@ -128,6 +132,17 @@ impl Member {
         }
     }
 
+    /// It lives, a probe says; `true`: it was down. Then its latency is one to be learnt anew.
+    pub fn revive(&self, max_fails: u32) -> bool {
+        let cells = &self.upstream.cells;
+        let was_down = cells.fails.swap(0, Relaxed) > max_fails;
+        if was_down {
+            cells.forget_latency();
+        }
+        self.clear();
+        was_down
+    }
+
     /// Whether a failure is held against it.
     pub fn is_suspect(&self) -> bool {
         self.suspect.load(Relaxed)
@@ -141,6 +156,21 @@ impl Member {
             self.told.store(now.max(1), Relaxed);
         }
         may
+    }
+
+    /// Whether others are to be asked before it: a failure is held against it, or one of its breakers
+    /// is open.
+    pub fn is_ill(&self, now: Nanos) -> bool {
+        let waiting = self.upstream.cells.in_flight.load(Relaxed);
+        let is_open = |breaker: &Breaker| breaker.is_open(now, waiting);
+        self.is_suspect() || is_open(&self.servfails) || is_open(&self.losses)
+    }
+
+    /// Whether nothing has come from it for longer than it usually takes, while queries wait there.
+    pub fn is_quiet(&self, now: Nanos) -> bool {
+        let cells = &self.upstream.cells;
+        let unheard = cells.unheard_for(now);
+        unheard >= FORWARD_UNHEARD_NANOS_MIN && unheard >= FORWARD_UNHEARD_P95S_MIN * cells.p95()
     }
 
     /// What a wait for it is expected to cost: the time of a reply for each query that waits there.
@@ -297,6 +327,10 @@ pub mod tests {
     }
 
     fn maker() -> Maker {
+        maker_on(&Tally::new(1))
+    }
+
+    fn maker_on(tally: &Arc<Tally>) -> Maker {
         let template = Template {
             server_name: None,
             method: Default::default(),
@@ -305,13 +339,19 @@ pub mod tests {
             max_age: 0,
             max_idle: 0,
         };
-        Maker { tally: Tally::new(1), template, tls: None, number: 0 }
+        Maker { tally: Arc::clone(tally), template, tls: None, number: 0 }
     }
 
     /// A set of so many upstreams.
     pub fn set_of(count: u16) -> Set {
         let addresses = (1..=count).map(|port| address(&format!("192.0.2.1:{port}"))).collect();
         maker().make(addresses, None).expect("a set")
+    }
+
+    /// A set of so many upstreams that are counted there.
+    pub fn set_counted(tally: &Arc<Tally>, count: u16) -> Set {
+        let addresses = (1..=count).map(|port| address(&format!("192.0.2.1:{port}"))).collect();
+        maker_on(tally).make(addresses, None).expect("a set")
     }
 
     /// A set of these upstreams.
