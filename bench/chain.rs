@@ -1,5 +1,6 @@
 //! The way of a query without its sockets, on a stock authoritative chain: `prometheus errors file`
-//! with a hot zone of 10,000 addresses, compiled from a Corefile as the server does.
+//! with a hot zone of 10,000 addresses, compiled from a Corefile as the server does; and on that of a
+//! caching forwarder, `prometheus errors loadbalance cache`, with all that is asked for in the cache.
 //!
 //! `cargo bench --bench chain` measures time. `bench/count` runs the same pieces under callgrind and
 //! prints instructions per query; for that, `CORELANE_COUNT=NAME:ROUNDS` in the environment has this
@@ -89,7 +90,9 @@ impl Bench {
         std::fs::write(&path, text).expect("a temporary file");
         let zone = Zone::load(&path, &name("bench.example.")).expect("a zone");
         let corefile = format!(
-            "bench.example {{\n bind 127.0.0.1\n prometheus\n errors\n file {}\n}}\n",
+            "bench.example {{\n bind 127.0.0.1\n prometheus\n errors\n file {}\n}}\n\
+             cached.example {{\n bind 127.0.0.1\n prometheus\n errors\n loadbalance\n cache 30\n\
+             template IN A {{\n answer \"{{{{ .Name }}}} 60 IN A 10.0.0.1\"\n }}\n}}\n",
             path.display()
         );
         let input = Input::Text { name: "Corefile".into(), text: corefile.into() };
@@ -243,6 +246,8 @@ impl Bench {
             "batch" => self.batch(&hits, false, 0),
             "batch-opt" => self.batch(&hits, true, 0),
             "batch-nxdomain" => self.batch(&misses, false, 3),
+            "batch-cached" => self.batch(&owners("host", "cached.example"), false, 0),
+            "batch-cached-opt" => self.batch(&owners("host", "cached.example"), true, 0),
             "batch-refused" => self.batch(&owners("host", "other.example"), false, 5),
             _ => return None,
         })
@@ -250,7 +255,7 @@ impl Bench {
 }
 
 /// All pieces, in the order of the table.
-const PIECES: [&str; 13] = [
+const PIECES: [&str; 15] = [
     "parse",
     "parse-opt",
     "route",
@@ -263,6 +268,8 @@ const PIECES: [&str; 13] = [
     "batch",
     "batch-opt",
     "batch-nxdomain",
+    "batch-cached",
+    "batch-cached-opt",
     "batch-refused",
 ];
 

@@ -333,15 +333,20 @@ pub const UPSTREAM_PLAIN_NANOS: u64 = 3600 * 1_000_000_000;
 /// Rounds in which a turn tells queries that their upstream cannot be reached: each may ask the next.
 pub const TURN_UPSTREAM_ROUNDS_MAX: usize = 16;
 
-/// Words of eight octets of a segment of the cache's memory: the longest message with the offsets of
-/// all its TTLs fits, and ten caches that hold next to nothing hold less than 4 MiB.
-pub const STORE_SEGMENT_WORDS: usize = 10_240;
-/// Chunks of 1,024 segments: a budget of 80 GiB.
+/// Words of eight octets of a segment of the cache's memory: 16 KiB, so that what the two ends of a
+/// queue leave free is little of any budget.
+pub const STORE_SEGMENT_WORDS: usize = 2048;
+/// Words of a segment for an entry that is longer: the longest message with all its TTLs fits.
+pub const STORE_LARGE_WORDS: usize = 10_240;
+/// Chunks of 1,024 segments: a budget of 16 GiB.
 pub const STORE_CHUNKS_MAX: usize = 1024;
-/// Octets of an entry of the cache that its table is laid out for: shorter ones are rare.
-pub const STORE_ENTRY_BYTES_MIN: usize = 128;
+/// Octets of an entry of the cache, with its slot, that a table is laid out for: shorter ones are rare.
+pub const STORE_ENTRY_BYTES_MIN: usize = 96;
 /// Segments that one put frees at most, when the budget has become smaller than what is in use.
 pub const STORE_SHRINKS_MAX: usize = 8;
+/// Entries that move from bucket to bucket at most, so that one put finds an empty slot: with two, a
+/// table is full to six of seven slots before anything has to go for want of one.
+pub const STORE_STEPS_MAX: usize = 2;
 /// Entries that one put moves before it evicts the next one, asked for or not.
 pub const STORE_MOVES_MAX: usize = 64;
 

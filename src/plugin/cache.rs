@@ -54,6 +54,12 @@
 //! answer is as old as what the plugin knows, and a denial cannot hide what has been created since.
 //! Their TTLs are bounded and they are counted as if they were stored.
 //!
+//! A signed denial answers for the name that was asked for only, and not for those that its NSEC or
+//! NSEC3 records cover besides (RFC 8198). That is for validating resolvers: this cache verifies no
+//! signature, an AD bit says nothing of who set it, and one forged record that covers a whole zone
+//! would deny all of it. With a validating resolver behind `forward` most of what could be won is won
+//! there.
+//!
 //! ## Metrics
 //!
 //! * `coredns_cache_entries{server, type, zones, view}`, type `success` or `denial`

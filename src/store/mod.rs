@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Table  slots: hash → place      queues: in which order entries leave   (one each a cache)
-//!  Pool   segments of 80 KiB, one budget for the process                  (shared by all tables)
+//!  Pool   segments of 16 KiB, one budget for the process                  (shared by all tables)
 //! ```
 //!
 //! An entry is a message as it is sent, with its life and the offsets of its TTLs. It lies in a
@@ -11,19 +11,20 @@
 //! read nothing. So it needs no lock, no reference count and no `unsafe`, and what it was given is
 //! whole. Who writes (after a miss) holds the table's lock.
 //!
-//! What leaves is decided by S3-FIFO (Yang and others, SOSP 2023) with one bit an entry: what is new
-//! enters a short queue, a tenth of the octets; what was asked for again while it was there moves to
-//! the main queue, everything else leaves quickly and is remembered by a hash only, so that it enters
-//! the main queue should it come back. Names that are asked for once, however many, thus never displace
-//! those that are asked for again. A hit writes that bit, when it is not set yet; nothing else.
+//! What leaves is decided by S3-FIFO (Yang and others, SOSP 2023), which counts up to three visits of
+//! an entry: what is new enters a short queue, a tenth of the octets; what was asked for again while it
+//! was there moves to the main queue, everything else leaves quickly and is remembered by a hash only, so
+//! that it enters the main queue should it come back. Names that are asked for once, however many, thus
+//! never displace those that are asked for again. A hit counts a visit, while there are fewer than three
+//! since the entry was moved last; it writes nothing else.
 //!
 //! Both queues are logs: an entry is appended, and leaves by the other end. Nothing is fragmented, and
 //! a segment that has been passed is free for any table. A table that grows while the budget is used
 //! up takes a segment from the largest.
 //!
-//! Costs: a hit reads one line of slots and the entry; 40 octets beside a message, two for each of its
-//! TTLs, and about 14 for its slot. A put takes the lock for its own octets, and moves or evicts what is
-//! due, a bounded number of entries.
+//! Costs: a hit reads one line of slots and the entry; 24 octets beside a message and one for each of
+//! its TTLs, in steps of eight, about 13 for its slot and two for what is remembered of those that left.
+//! A put takes the lock for its own octets, and moves or evicts what is due, a bounded number of entries.
 
 mod pool;
 mod queue;

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::table::Table;
-use crate::limits::{STORE_CHUNKS_MAX, STORE_SEGMENT_WORDS, STORE_SHRINKS_MAX};
+use crate::limits::{STORE_CHUNKS_MAX, STORE_LARGE_WORDS, STORE_SEGMENT_WORDS, STORE_SHRINKS_MAX};
 
 /// Segments of one chunk of the directory.
 const CHUNK_SEGMENTS: usize = 1024;
-/// Octets of a segment.
-const SEGMENT_BYTES: usize = STORE_SEGMENT_WORDS * 8;
+/// Words of a usual segment, and of one for an entry that is too long for it.
+const SIZES: [usize; 2] = [STORE_SEGMENT_WORDS, STORE_LARGE_WORDS];
 
 type Segment = Box<[AtomicU64]>;
 type Chunk = Box<[OnceLock<Segment>]>;
@@ -24,7 +24,7 @@ pub struct Pool {
     chunks: Box<[OnceLock<Chunk>]>,
     free: Locked<Free>,
     tables: Locked<Vec<Weak<Table>>>,
-    /// Octets in use: segments, and the slots of tables.
+    /// Octets in use: segments, and what tables have of their own.
     used: AtomicUsize,
     limit: AtomicUsize,
     wishes: Locked<Vec<usize>>,
@@ -35,13 +35,14 @@ type Locked<T> = Mutex<T>;
 
 #[derive(Default)]
 struct Free {
-    ids: Vec<u32>,
+    /// Of each size.
+    ids: [Vec<u32>; 2],
     /// Segments that were ever made; the first has number 1.
     made: u32,
 }
 
 /// Makes `count` cells by `make`.
-fn cells<T>(count: usize, make: impl Fn() -> T) -> Box<[T]> {
+pub(super) fn cells<T>(count: usize, make: impl Fn() -> T) -> Box<[T]> {
     (0..count).map(|_| make()).collect()
 }
 
@@ -91,6 +92,11 @@ impl Pool {
         tables.push(Arc::downgrade(table));
     }
 
+    /// A table takes so many octets more for its own.
+    pub(super) fn charge(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Relaxed);
+    }
+
     /// A table goes: so many octets of its own come free.
     pub(super) fn leave(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Relaxed);
@@ -103,47 +109,48 @@ impl Pool {
         chunk[id as usize % CHUNK_SEGMENTS].get().map(|segment| &**segment)
     }
 
-    /// Whether the budget has room for one more segment.
-    pub(super) fn has_room(&self) -> bool {
-        self.used() + SEGMENT_BYTES <= self.limit()
+    /// Whether the budget has room for a segment more, for an entry of so many words.
+    pub(super) fn has_room(&self, words: usize) -> bool {
+        self.used() + SIZES[size_for(words)] * 8 <= self.limit()
     }
 
-    /// A segment for a table, also over the budget: who asks has made room, or is about to.
-    pub(super) fn take(&self) -> Option<u32> {
+    /// A segment for an entry of so many words, with its own words; also over the budget: who asks has
+    /// made room, or is about to.
+    pub(super) fn take(&self, words: usize) -> Option<(u32, usize)> {
+        let size = size_for(words);
         let mut free = locked(&self.free);
-        let id = match free.ids.pop() {
+        let id = match free.ids[size].pop() {
             Some(id) => id,
             None => {
                 let id = free.made + 1;
                 let chunk = self.chunks.get(id as usize / CHUNK_SEGMENTS)?;
                 let chunk = chunk.get_or_init(|| cells(CHUNK_SEGMENTS, OnceLock::new));
-                let word = || AtomicU64::new(0);
-                chunk[id as usize % CHUNK_SEGMENTS]
-                    .get_or_init(|| cells(STORE_SEGMENT_WORDS, word));
+                chunk[id as usize % CHUNK_SEGMENTS].get_or_init(|| zeros(SIZES[size]));
                 free.made = id;
                 id
             }
         };
-        self.used.fetch_add(SEGMENT_BYTES, Relaxed);
-        Some(id)
+        self.used.fetch_add(SIZES[size] * 8, Relaxed);
+        Some((id, SIZES[size]))
     }
 
     /// Takes a segment back.
     pub(super) fn give(&self, id: u32) {
-        locked(&self.free).ids.push(id);
-        self.used.fetch_sub(SEGMENT_BYTES, Relaxed);
+        let words = self.segment(id).map_or(0, <[_]>::len);
+        locked(&self.free).ids[size_for(words)].push(id);
+        self.used.fetch_sub(words * 8, Relaxed);
     }
 
-    /// Makes room for a segment: the largest table loses its oldest entries. Not to be called with a
+    /// Makes room for a segment, for an entry of so many words: the largest table loses its oldest entries. Not to be called with a
     /// table's lock held.
-    pub(super) fn make_room(&self) {
+    pub(super) fn make_room(&self, words: usize) {
         for _ in 0..STORE_SHRINKS_MAX {
-            if self.has_room() {
+            if self.has_room(words) {
                 return;
             }
             let largest = {
                 let tables = locked(&self.tables);
-                tables.iter().filter_map(Weak::upgrade).max_by_key(|table| table.segments())
+                tables.iter().filter_map(Weak::upgrade).max_by_key(|table| table.held_words())
             };
             if let Some(table) = largest {
                 table.shrink();
@@ -188,6 +195,11 @@ impl Drop for Share {
             }
         });
     }
+}
+
+/// Which of the sizes an entry of so many words needs.
+fn size_for(words: usize) -> usize {
+    usize::from(words > STORE_SEGMENT_WORDS)
 }
 
 /// Cells of zero.

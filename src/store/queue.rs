@@ -3,17 +3,28 @@
 use std::collections::VecDeque;
 
 use super::pool::Pool;
-use super::table::{Class, Place};
+use super::table::{Class, Place, scaled};
 use crate::limits::STORE_SEGMENT_WORDS;
 
 /// Segments beyond twice what lives in a queue, before what is dead in it is swept.
 const DEAD_SEGMENTS_MAX: usize = 4;
 
+/// A segment of a log.
+#[derive(Clone, Copy)]
+struct Filled {
+    id: u32,
+    /// Words used, of so many.
+    used: u32,
+    room: u32,
+}
+
 /// One log of entries: appended at one end, taken at the other.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Segments with the words used of each; the last is being filled.
-    segments: VecDeque<(u32, u32)>,
+    /// The last is being filled.
+    segments: VecDeque<Filled>,
+    /// Words of all of them.
+    held_words: usize,
     /// Words of the first that have been taken.
     taken: u32,
     /// Words of entries that live.
@@ -23,18 +34,20 @@ pub(super) struct Queue {
 impl Queue {
     /// Whether `words` more need another segment.
     pub(super) fn needs_segment(&self, words: usize) -> bool {
-        let room = |(_, used): &(u32, u32)| *used as usize + words <= STORE_SEGMENT_WORDS;
-        !self.segments.back().is_some_and(room)
+        let has_room = |last: &Filled| last.used as usize + words <= last.room as usize;
+        !self.segments.back().is_some_and(has_room)
     }
 
     /// Room for an entry at the end.
     pub(super) fn append(&mut self, pool: &Pool, words: usize) -> Option<Place> {
         if self.needs_segment(words) {
-            self.segments.push_back((pool.take()?, 0));
+            let (id, room) = pool.take(words)?;
+            self.segments.push_back(Filled { id, used: 0, room: room as u32 });
+            self.held_words += room;
         }
-        let (segment, used) = self.segments.back_mut()?;
-        let place = Place { segment: *segment, offset: *used };
-        *used += words as u32;
+        let last = self.segments.back_mut()?;
+        let place = Place { segment: last.id, offset: last.used };
+        last.used += words as u32;
         self.words += words;
         Some(place)
     }
@@ -43,26 +56,22 @@ impl Queue {
     /// A segment comes free when an entry behind it is taken.
     pub(super) fn take(&mut self, pool: &Pool, size: impl Fn(Place) -> usize) -> Option<Place> {
         loop {
-            let (segment, used) = *self.segments.front()?;
-            if self.taken < used {
-                let place = Place { segment, offset: self.taken };
+            let first = *self.segments.front()?;
+            if self.taken < first.used {
+                let place = Place { segment: first.id, offset: self.taken };
                 self.taken += size(place).max(1) as u32;
                 return Some(place);
             }
             self.segments.pop_front();
+            self.held_words -= first.room as usize;
             self.taken = 0;
-            pool.give(segment);
+            pool.give(first.id);
         }
     }
 
     /// Whether so much of it is dead that it should be swept.
     pub(super) fn is_mostly_dead(&self) -> bool {
-        let live = self.words.div_ceil(STORE_SEGMENT_WORDS);
-        self.segments.len() > 2 * live + DEAD_SEGMENTS_MAX
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.segments.len()
+        self.held_words > 2 * self.words + DEAD_SEGMENTS_MAX * STORE_SEGMENT_WORDS
     }
 }
 
@@ -71,7 +80,7 @@ impl Queue {
 pub(super) struct Queues {
     pub(super) small: Queue,
     pub(super) main: Queue,
-    ghosts: Vec<u32>,
+    ghosts: Vec<u16>,
 }
 
 impl Queues {
@@ -88,20 +97,11 @@ impl Queues {
         self.small.words + self.main.words
     }
 
-    /// Remembers what left; what has the same place among `most` is forgotten.
-    pub(super) fn remember(&mut self, hash: u64, most: usize) {
-        if self.ghosts.is_empty() {
-            self.ghosts = vec![0; most.next_power_of_two()];
-        }
-        let mask = self.ghosts.len() - 1;
-        self.ghosts[hash as usize & mask] = ghost(hash);
-    }
-
     /// Whether it left lately; it is forgotten.
-    pub(super) fn recall(&mut self, hash: u64) -> bool {
-        let mask = self.ghosts.len().wrapping_sub(1);
-        match self.ghosts.get_mut(hash as usize & mask) {
-            Some(seen) if *seen == ghost(hash) => {
+    pub(super) fn recall(&mut self, hash: u32, tag: u32) -> bool {
+        let at = scaled(hash, self.ghosts.len());
+        match self.ghosts.get_mut(at) {
+            Some(seen) if *seen == ghost(tag) => {
                 *seen = 0;
                 true
             }
@@ -110,16 +110,16 @@ impl Queues {
     }
 }
 
-fn ghost(hash: u64) -> u32 {
-    (hash >> 32) as u32 | 1
+fn ghost(tag: u32) -> u16 {
+    tag as u16 | 1
 }
 
 /// What only who holds the lock sees.
 pub(super) struct Writer {
-    pub(super) sequence: u64,
+    sequence: u32,
     pub(super) classes: [Queues; 2],
-    /// Entries that the table is made for.
-    pub(super) ghosts_max: usize,
+    /// Entries that the table is made for: so many are remembered.
+    ghosts_max: usize,
 }
 
 impl Writer {
@@ -131,21 +131,39 @@ impl Writer {
         &mut self.classes[class as usize]
     }
 
+    /// Remembers what left; what has the same place is forgotten.
+    pub(super) fn remember(&mut self, pool: &Pool, class: Class, hash: u32, tag: u32) {
+        let ghosts = &mut self.classes[class as usize].ghosts;
+        if ghosts.is_empty() {
+            *ghosts = vec![0; self.ghosts_max];
+            pool.charge(self.ghosts_max * size_of::<u16>());
+        }
+        let at = scaled(hash, ghosts.len());
+        ghosts[at] = ghost(tag);
+    }
+
+    /// Octets of what is remembered.
+    pub(super) fn ghost_bytes(&self) -> usize {
+        self.classes.iter().map(|class| class.ghosts.len() * size_of::<u16>()).sum()
+    }
+
     fn all(&self) -> impl Iterator<Item = &Queue> {
         self.classes.iter().flat_map(|class| [&class.small, &class.main])
     }
 
     /// The segments of all queues.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
-        self.all().flat_map(|queue| queue.segments.iter().map(|(segment, _)| *segment))
+        self.all().flat_map(|queue| queue.segments.iter().map(|segment| segment.id))
     }
 
-    pub(super) fn segment_count(&self) -> usize {
-        self.all().map(Queue::len).sum()
+    /// Words of all segments.
+    pub(super) fn held_words(&self) -> usize {
+        self.all().map(|queue| queue.held_words).sum()
     }
 
-    pub(super) fn next_sequence(&mut self) -> u64 {
-        self.sequence += 1;
-        self.sequence
+    /// The first word of an entry that is written now: a sequence of its own, and half of its hash.
+    pub(super) fn next_first(&mut self, hash: u32) -> u64 {
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        u64::from(self.sequence) << 32 | u64::from(hash)
     }
 }

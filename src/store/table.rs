@@ -3,11 +3,22 @@
 //! Slots lie in buckets of a cache line: seven slots, and a count of those that found no place here
 //! and went to their second bucket. A look-up without such strays reads one line.
 //!
-//! A slot is one word: where the entry lies, whether it was asked for since it was put there, its
+//! A slot is one word: where the entry lies, how often it was asked for (up to three times), its
 //! class, what in the key is no part of the hash, and some bits of the hash. An entry's first word
 //! changes with everything else of it. Who has copied an entry and then finds slot and first word as
 //! they were has copied one whole entry: its place is written again only after its slot has changed,
-//! and in place only after its first word has.
+//! and in place only after its first word has. (That word comes back after 2³² writes of the table;
+//! a reader would have to sleep for exactly so many.)
+//!
+//! ```text
+//!  word 0  sequence, 0 while it is written (32 bits), hash (32)
+//!       1  time stored in milliseconds (40), words in the log (14), octets of gaps (10)
+//!       2  life in seconds (32), octets of the message (16), the caller's note (16)
+//!      (3) octets of the tail (16) and of gaps (16), where word 1 tells 1,023 of those
+//!  then    message, tail and gaps, without a space between them
+//! ```
+//!
+//! Gaps lead from one TTL of the message to the next, an octet each: 255 goes on with the one behind.
 
 #[allow(clippy::disallowed_types, reason = "taken by who puts an entry in, never by a reader")]
 use std::sync::Mutex;
@@ -15,16 +26,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::pool::{Pool, zeros};
+use super::pool::{Pool, cells, zeros};
 use super::queue::Writer;
-use crate::limits::{STORE_ENTRY_BYTES_MIN, STORE_SEGMENT_WORDS};
+use crate::limits::{STORE_ENTRY_BYTES_MIN, STORE_LARGE_WORDS};
 
-/// Words of an entry before its message: sequence, hash, sizes, time stored, life and note.
-pub(super) const HEADER_WORDS: usize = 5;
+/// Words of an entry before its message, one more for one with a tail or very many records.
+pub(super) const HEADER_WORDS: usize = 3;
 /// Words of a bucket: the count of strays, and the slots.
 pub(super) const BUCKET_WORDS: usize = 8;
 /// Marks that a caller may keep of a slot.
-const MARKS: usize = 2;
+pub(super) const MARKS: usize = 2;
+
+/// A cache line: how many strays it has, and slots.
+#[repr(align(64))]
+pub(super) struct Bucket(pub(super) [AtomicU64; BUCKET_WORDS]);
 
 /// Two kinds of entries, each with its bound and its queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,30 +50,33 @@ pub enum Class {
     Denial,
 }
 
-/// A slot's word: 14 bits of offset, 24 of segment, visited, class, main, 4 bits of the key, 19 of
-/// the hash. Zero: empty.
+/// A slot's word: 14 bits of offset, 24 of segment, 2 of visits, class, main, 4 bits of the key, 18
+/// of the hash. Zero: empty.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot(pub(super) u64);
 
 impl Slot {
     pub(super) const EMPTY: Self = Self(0);
-    const VISITED: u64 = 1 << 38;
-    const DENIAL: u64 = 1 << 39;
-    const MAIN: u64 = 1 << 40;
-    const KEY_AT: u32 = 41;
-    const TAG_AT: u32 = 45;
+    const VISIT: u64 = 1 << 38;
+    const VISITS: u64 = 3 << 38;
+    const DENIAL: u64 = 1 << 40;
+    const MAIN: u64 = 1 << 41;
+    const KEY_AT: u32 = 42;
+    const TAG_AT: u32 = 46;
     /// What tells an entry from another of the same table but its place.
     const NAMED: u64 = !0 << Self::KEY_AT | Self::DENIAL;
 
     pub(super) fn new(hash: u64, class: Class, bits: u8) -> Self {
         let denial = if class == Class::Denial { Self::DENIAL } else { 0 };
-        Self(hash >> 45 << Self::TAG_AT | u64::from(bits & 15) << Self::KEY_AT | denial)
+        let tag = hash >> Self::TAG_AT << Self::TAG_AT;
+        Self(tag | u64::from(bits & 15) << Self::KEY_AT | denial)
     }
 
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
+    /// The same name, in a place where nobody has asked for it.
     pub(super) fn at(self, place: Place, main: bool) -> Self {
         let main = if main { Self::MAIN } else { 0 };
         let place = u64::from(place.segment) << 14 | u64::from(place.offset);
@@ -69,9 +87,19 @@ impl Slot {
         Place { segment: (self.0 >> 14) as u32 & 0xff_ffff, offset: self.0 as u32 & 0x3fff }
     }
 
-    /// As it was asked for, or not, in the place of `other`.
+    /// As often asked for as `other`.
     pub(super) fn visited_as(self, other: Self) -> Self {
-        Self(self.0 | other.0 & Self::VISITED)
+        Self(self.0 | other.0 & Self::VISITS)
+    }
+
+    /// Asked for once more, or still three times.
+    fn visited(self) -> Self {
+        if self.0 & Self::VISITS == Self::VISITS { self } else { Self(self.0 + Self::VISIT) }
+    }
+
+    /// Asked for once less.
+    pub(super) fn less_visited(self) -> Self {
+        if self.is_visited() { Self(self.0 - Self::VISIT) } else { self }
     }
 
     pub(super) fn is_same_name(self, other: Self) -> bool {
@@ -79,7 +107,7 @@ impl Slot {
     }
 
     pub(super) fn is_visited(self) -> bool {
-        self.0 & Self::VISITED != 0
+        self.0 & Self::VISITS != 0
     }
 
     pub(super) fn is_main(self) -> bool {
@@ -90,12 +118,17 @@ impl Slot {
         if self.0 & Self::DENIAL != 0 { Class::Denial } else { Class::Success }
     }
 
+    /// Bits of the hash that are none of those that an entry holds.
+    pub(super) fn tag(self) -> u32 {
+        (self.0 >> Self::TAG_AT) as u32
+    }
+
     fn unvisited(self) -> u64 {
-        self.0 & !Self::VISITED
+        self.0 & !Self::VISITS
     }
 }
 
-const _: () = assert!(STORE_SEGMENT_WORDS <= 1 << 14);
+const _: () = assert!(STORE_LARGE_WORDS < 1 << 14);
 
 /// Where an entry lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +151,12 @@ pub struct Wanted {
 /// The life of an entry, and what the caller noted with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// When it was stored, monotonic nanoseconds.
+    /// When it was stored: monotonic nanoseconds, whole milliseconds of them.
     pub stored: u64,
     /// Seconds of life from then.
     pub ttl: u32,
     /// The caller's note.
-    pub note: u32,
+    pub note: u16,
 }
 
 impl Life {
@@ -167,11 +200,11 @@ pub enum Read {
 /// A table of entries.
 pub struct Table {
     pub(super) pool: Arc<Pool>,
-    pub(super) slots: Box<[AtomicU64]>,
+    pub(super) buckets: Box<[Bucket]>,
     marks: Box<[AtomicU64]>,
     pub(super) entries: [AtomicUsize; 2],
     pub(super) evicted: [AtomicU64; 2],
-    pub(super) segments: AtomicUsize,
+    pub(super) held_words: AtomicUsize,
     pub(super) wanted: Wanted,
     writer: Locked,
 }
@@ -185,18 +218,18 @@ impl Table {
         // What the budget has no room for needs no slot either.
         let most = pool.limit() / STORE_ENTRY_BYTES_MIN;
         let entries = wanted.entries_max.iter().sum::<usize>().min(most).max(BUCKET_WORDS);
-        // Buckets that are full to five of seven send few entries to their second one.
-        let buckets = (entries / 5).next_power_of_two().max(2);
-        let slots = zeros(buckets * BUCKET_WORDS);
-        let marks = zeros(if wanted.marks { slots.len() * MARKS } else { 0 });
-        let bytes = (slots.len() + marks.len()) * 8;
+        // Full to six of seven, a bucket in three sends an entry to its second one.
+        let buckets = entries.div_ceil(6).max(2);
+        let buckets = cells(buckets, || Bucket(Default::default()));
+        let marks = zeros(if wanted.marks { buckets.len() * BUCKET_WORDS * MARKS } else { 0 });
+        let bytes = size_of_val(&*buckets) + size_of_val(&*marks);
         let table = Arc::new(Self {
             pool: Arc::clone(pool),
-            slots,
+            buckets,
             marks,
             entries: [AtomicUsize::new(0), AtomicUsize::new(0)],
             evicted: [AtomicU64::new(0), AtomicU64::new(0)],
-            segments: AtomicUsize::new(0),
+            held_words: AtomicUsize::new(0),
             wanted,
             writer: Locked::new(Writer::new(entries)),
         });
@@ -215,9 +248,9 @@ impl Table {
         if cell.load(Relaxed) == 0 { 0 } else { cell.swap(0, Relaxed) }
     }
 
-    /// Segments that the table holds.
-    pub fn segments(&self) -> usize {
-        self.segments.load(Relaxed)
+    /// Words of the segments that the table holds.
+    pub fn held_words(&self) -> usize {
+        self.held_words.load(Relaxed)
     }
 
     /// The caller's mark `which` (0 or 1) of a slot; none where no marks were wanted. Zero for an
@@ -226,65 +259,71 @@ impl Table {
         self.marks.get(slot as usize * MARKS + which)
     }
 
-    /// The buckets that an entry of this hash may be in: first words.
+    /// The buckets that an entry of this hash, of which it holds the low half, may be in.
     #[inline]
-    pub(super) fn buckets(&self, hash: u64) -> [usize; 2] {
-        let mask = self.slots.len() / BUCKET_WORDS - 1;
-        let first = hash as usize & mask;
-        let second = (first ^ (((hash >> 45) as usize).wrapping_mul(0x5bd1_e995) | 1)) & mask;
-        [first * BUCKET_WORDS, second * BUCKET_WORDS]
+    pub(super) fn buckets_of(&self, hash: u32) -> [usize; 2] {
+        let count = self.buckets.len();
+        let second = hash.wrapping_mul(0x9e37_79b1).rotate_left(16);
+        [scaled(hash, count), scaled(second, count)]
     }
 
     /// Calls `each` with every slot whose entry may have this hash.
     #[inline]
     pub fn find(&self, hash: u64, mut each: impl FnMut(Candidate)) {
-        let tag = Slot::new(hash, Class::Success, 0).0 >> Slot::TAG_AT;
-        let [first, second] = self.buckets(hash);
+        let tag = hash >> Slot::TAG_AT;
+        let [first, second] = self.buckets_of(hash as u32);
         let mut look = |bucket: usize| {
-            let line = &self.slots[bucket..bucket + BUCKET_WORDS];
-            for (n, slot) in line.iter().enumerate().skip(1) {
-                let word = Slot(slot.load(Acquire));
+            let Bucket(words) = &self.buckets[bucket];
+            for n in 1..BUCKET_WORDS {
+                let word = Slot(words[n].load(Acquire));
                 if word.0 >> Slot::TAG_AT == tag && !word.is_empty() {
-                    each(Candidate { slot: (bucket + n) as u32, word });
+                    each(Candidate { slot: (bucket * BUCKET_WORDS + n) as u32, word });
                 }
             }
-            line[0].load(Relaxed) != 0
+            words[0].load(Relaxed) != 0
         };
         if look(first) && first != second {
             look(second);
         }
     }
 
-    /// The entry's words from its first, and its sequence; none while it is being written.
+    /// The word of a slot.
+    #[inline]
+    pub(super) fn slot(&self, slot: u32) -> &AtomicU64 {
+        let slot = slot as usize;
+        &self.buckets[slot / BUCKET_WORDS].0[slot % BUCKET_WORDS]
+    }
+
+    /// The entry's words from its first, and that first; none while it is being written.
     #[inline]
     fn entry(&self, candidate: Candidate, hash: u64) -> Option<(&[AtomicU64], u64)> {
         let place = candidate.word.place();
         let entry = self.pool.segment(place.segment)?.get(place.offset as usize..)?;
-        let sequence = entry.first()?.load(Acquire);
-        let same = entry.len() > HEADER_WORDS && entry[1].load(Relaxed) == hash;
-        (sequence != 0 && same).then_some((entry, sequence))
+        let first = entry.first()?.load(Acquire);
+        let same = entry.len() > HEADER_WORDS && first as u32 == hash as u32;
+        (first >> 32 != 0 && same).then_some((entry, first))
     }
 
-    /// Whether everything that was read of an entry since its sequence was, belongs together.
+    /// Whether everything that was read of an entry since its first word was, belongs together.
     #[inline]
-    fn confirm(&self, candidate: Candidate, entry: &[AtomicU64], sequence: u64) -> bool {
+    fn confirm(&self, candidate: Candidate, entry: &[AtomicU64], first: u64) -> bool {
         // Pairs with the writer's release fences: who has read a word that was written later sees
         // what was changed before it.
         fence(Acquire);
-        let slot = Slot(self.slots[candidate.slot as usize].load(Relaxed));
-        entry[0].load(Relaxed) == sequence && slot.unvisited() == candidate.word.unvisited()
+        let slot = Slot(self.slot(candidate.slot).load(Relaxed));
+        entry[0].load(Relaxed) == first && slot.unvisited() == candidate.word.unvisited()
     }
 
     /// The life of a candidate's entry.
     #[inline]
     pub fn life(&self, candidate: Candidate, hash: u64) -> Option<Life> {
-        let (entry, sequence) = self.entry(candidate, hash)?;
+        let (entry, first) = self.entry(candidate, hash)?;
         let life = life_of(entry);
-        self.confirm(candidate, entry, sequence).then_some(life)
+        self.confirm(candidate, entry, first).then_some(life)
     }
 
     /// Copies a candidate's message and its tail to `out`, every TTL of it as `ttl` makes it of the
-    /// entry's life. `is_same` decides on that copy whether it is what is looked for.
+    /// entry's life; up to seven octets behind them are overwritten. `is_same` decides on that copy whether it is what is looked for.
     #[inline]
     pub fn read(
         &self,
@@ -294,52 +333,51 @@ impl Table {
         ttl: impl FnOnce(Life) -> u32,
         is_same: impl FnOnce(&[u8], &[u8]) -> bool,
     ) -> Read {
-        let Some((entry, sequence)) = self.entry(candidate, hash) else { return Read::Gone };
-        let sizes = Sizes(entry[2].load(Relaxed));
+        let Some((entry, first)) = self.entry(candidate, hash) else { return Read::Gone };
+        let sizes = Sizes::of(entry);
         let ttl = ttl(life_of(entry)).to_be_bytes();
-        let (len, tail) = (sizes.message(), sizes.tail());
-        let Some(target) = out.get_mut(..len + tail) else {
-            let whole = self.confirm(candidate, entry, sequence);
-            return if whole { Read::TooLong(len + tail) } else { Read::Gone };
-        };
-        let words = &entry[HEADER_WORDS..];
-        let (chunks, rest) = target.as_chunks_mut::<8>();
-        if words.len() < (len + tail).div_ceil(8) + sizes.ttls().div_ceil(4) {
+        let octets = sizes.message + sizes.tail;
+        if octets > out.len() {
+            let whole = self.confirm(candidate, entry, first);
+            return if whole { Read::TooLong(octets) } else { Read::Gone };
+        }
+        let words = &entry[sizes.header..];
+        if words.len() < (octets + sizes.gaps).div_ceil(8) {
             return Read::Gone;
         }
-        for (chunk, word) in chunks.iter_mut().zip(words) {
-            *chunk = word.load(Relaxed).to_ne_bytes();
-        }
-        let mut after = chunks.len();
-        if !rest.is_empty() {
-            rest.copy_from_slice(&words[after].load(Relaxed).to_ne_bytes()[..rest.len()]);
-            after += 1;
-        }
-        for n in 0..sizes.ttls() {
-            let at = (words[after + n / 4].load(Relaxed) >> (16 * (n % 4))) as u16 as usize;
-            if let Some(field) = target.get_mut(at..at + 4) {
+        // Whole words where there is room for them: what lies behind is nobody's yet.
+        let padded = octets.next_multiple_of(8).min(out.len());
+        copy_words(&mut out[..padded], words);
+        let target = &mut out[..octets];
+        let mut at = 0;
+        for n in octets..octets + sizes.gaps {
+            let gap = (words[n / 8].load(Relaxed) >> (8 * (n % 8))) as u8;
+            at += usize::from(gap);
+            if gap < GAP_MORE
+                && let Some(field) = target.get_mut(at..at + 4)
+            {
                 field.copy_from_slice(&ttl);
             }
         }
-        if !self.confirm(candidate, entry, sequence) {
+        if !self.confirm(candidate, entry, first) {
             return Read::Gone;
         }
-        let (message, tail) = target.split_at(len);
+        let (message, tail) = target.split_at(sizes.message);
         if !is_same(message, tail) {
             return Read::Gone;
         }
         self.visit(candidate);
-        Read::Found(len, tail.len())
+        Read::Found(message.len(), tail.len())
     }
 
-    /// Notes that the entry was asked for: one bit, if it is not set yet.
+    /// Notes that the entry was asked for, unless three times are noted.
     #[inline]
     fn visit(&self, candidate: Candidate) {
-        let Slot(word) = candidate.word;
-        if word & Slot::VISITED == 0 {
-            let slot = &self.slots[candidate.slot as usize];
+        let (word, visited) = (candidate.word, candidate.word.visited());
+        if word != visited {
+            let slot = self.slot(candidate.slot);
             // Where the slot has changed meanwhile there is nothing to note.
-            let _ = slot.compare_exchange(word, word | Slot::VISITED, Relaxed, Ordering::Relaxed);
+            let _ = slot.compare_exchange(word.0, visited.0, Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -353,38 +391,114 @@ impl Drop for Table {
     fn drop(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         writer.segments().for_each(|segment| self.pool.give(segment));
-        self.pool.leave((self.slots.len() + self.marks.len()) * 8);
+        let ghosts = writer.ghost_bytes();
+        self.pool.leave(size_of_val(&*self.buckets) + size_of_val(&*self.marks) + ghosts);
     }
+}
+
+/// Copies words to as many octets; four at a time, since a loop of atomic loads stays as it is written.
+#[inline]
+fn copy_words(target: &mut [u8], words: &[AtomicU64]) {
+    let (fours, rest) = target.as_chunks_mut::<32>();
+    let (sources, _) = words.as_chunks::<4>();
+    for (four, source) in fours.iter_mut().zip(sources) {
+        let (octets, _) = four.as_chunks_mut::<8>();
+        for (octets, word) in octets.iter_mut().zip(source) {
+            *octets = word.load(Relaxed).to_le_bytes();
+        }
+    }
+    let mut words = words[fours.len() * 4..].iter();
+    let (octets, last) = rest.as_chunks_mut::<8>();
+    for (octets, word) in octets.iter_mut().zip(&mut words) {
+        *octets = word.load(Relaxed).to_le_bytes();
+    }
+    if let Some(word) = words.next() {
+        for (octet, own) in last.iter_mut().zip(word.load(Relaxed).to_le_bytes()) {
+            *octet = own;
+        }
+    }
+}
+
+/// The `hash`, of all that 32 bits can be, as a number below `count`.
+#[inline]
+pub(super) fn scaled(hash: u32, count: usize) -> usize {
+    (u64::from(hash) * count as u64 >> 32) as usize
 }
 
 #[inline]
 pub(super) fn life_of(entry: &[AtomicU64]) -> Life {
-    let life = entry[4].load(Relaxed);
-    Life { stored: entry[3].load(Relaxed), ttl: life as u32, note: (life >> 32) as u32 }
+    let (time, life) = (entry[1].load(Relaxed), entry[2].load(Relaxed));
+    Life { stored: (time & STORED_MAX) * NANOS, ttl: life as u32, note: (life >> 48) as u16 }
 }
 
-/// Sizes of an entry: its words in the log, octets of message and tail, TTLs; 16 bits each.
-#[derive(Clone, Copy)]
-pub(super) struct Sizes(pub(super) u64);
+/// Nanoseconds of a millisecond.
+const NANOS: u64 = 1_000_000;
+/// Milliseconds that an entry can tell: 34 years.
+const STORED_MAX: u64 = (1 << 40) - 1;
+/// Octets of gaps in an entry that has a word of its own for them.
+const GAPS_LONG: usize = 1023;
+/// A gap that goes on with the next octet.
+const GAP_MORE: u8 = 255;
+
+/// The octets that lead to the TTLs at these offsets, which ascend.
+pub(super) fn gaps(ttls: &[u16]) -> impl Iterator<Item = u8> {
+    let mut from = 0;
+    ttls.iter().flat_map(move |&at| {
+        let gap = at.saturating_sub(from);
+        from = at;
+        let more = std::iter::repeat_n(GAP_MORE, usize::from(gap / u16::from(GAP_MORE)));
+        more.chain([(gap % u16::from(GAP_MORE)) as u8])
+    })
+}
+
+/// Sizes of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Words before the message.
+    pub(super) header: usize,
+    /// Words in the log.
+    pub(super) words: usize,
+    /// Octets of the message.
+    pub(super) message: usize,
+    /// Octets of the tail.
+    pub(super) tail: usize,
+    /// Octets of gaps.
+    pub(super) gaps: usize,
+}
 
 impl Sizes {
-    pub(super) fn new(words: usize, message: usize, tail: usize, ttls: usize) -> Self {
-        Self(words as u64 | (message as u64) << 16 | (tail as u64) << 32 | (ttls as u64) << 48)
+    /// Those of an entry that is to be written, in no more words than it needs.
+    pub(super) fn new(message: usize, tail: usize, gaps: usize) -> Self {
+        let long = tail > 0 || gaps >= GAPS_LONG;
+        let header = HEADER_WORDS + usize::from(long);
+        let words = header + (message + tail + gaps).div_ceil(8);
+        Self { header, words, message, tail, gaps }
     }
 
-    pub(super) fn words(self) -> usize {
-        self.0 as u16 as usize
+    /// Those of an entry.
+    #[inline]
+    pub(super) fn of(entry: &[AtomicU64]) -> Self {
+        let (time, life) = (entry[1].load(Relaxed), entry[2].load(Relaxed));
+        let words = (time >> 40) as usize & 0x3fff;
+        let message = usize::from((life >> 32) as u16);
+        let gaps = (time >> 54) as usize;
+        if gaps < GAPS_LONG {
+            return Self { header: HEADER_WORDS, words, message, tail: 0, gaps };
+        }
+        let long = entry[HEADER_WORDS].load(Relaxed);
+        let (tail, gaps) = (usize::from(long as u16), usize::from((long >> 16) as u16));
+        Self { header: HEADER_WORDS + 1, words, message, tail, gaps }
     }
 
-    fn message(self) -> usize {
-        (self.0 >> 16) as u16 as usize
-    }
-
-    fn tail(self) -> usize {
-        (self.0 >> 32) as u16 as usize
-    }
-
-    fn ttls(self) -> usize {
-        (self.0 >> 48) as u16 as usize
+    /// The words of the header behind the first; the last is for those with a header that long.
+    pub(super) fn header_words(self, life: Life) -> [u64; HEADER_WORDS] {
+        let long = self.header > HEADER_WORDS;
+        let gaps = if long { GAPS_LONG } else { self.gaps } as u64;
+        let stored = (life.stored / NANOS).min(STORED_MAX);
+        [
+            stored | (self.words as u64) << 40 | gaps << 54,
+            u64::from(life.ttl) | (self.message as u64) << 32 | u64::from(life.note) << 48,
+            self.tail as u64 | (self.gaps as u64) << 16,
+        ]
     }
 }

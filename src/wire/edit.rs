@@ -309,7 +309,8 @@ impl Reply {
     pub fn echo_name(&mut self, name: Name<'_>) {
         let end = HEADER_BYTES + self.question_len as usize;
         let Some(mine) = self.buf.get_mut(HEADER_BYTES..end) else { return };
-        if mine.eq_ignore_ascii_case(name.as_bytes()) {
+        // Most are asked for in the letters of who asked first.
+        if mine != name.as_bytes() && mine.eq_ignore_ascii_case(name.as_bytes()) {
             mine.copy_from_slice(name.as_bytes());
             self.forget_names();
         }

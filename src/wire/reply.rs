@@ -607,26 +607,26 @@ impl Reply {
         Ok(())
     }
 
-    /// Becomes a message that `write` puts into the buffer, one that a reply held before: it is not
-    /// walked again. `write` gives its octets, or 0, which leaves the reply empty.
-    pub fn fill<T>(&mut self, write: impl FnOnce(&mut [u8]) -> (usize, T)) -> T {
+    /// Becomes a message that `write` puts into the buffer, one that a reply held before, to a question
+    /// for `name`: it is not walked again. `write` gives its octets, or 0, which leaves the reply empty.
+    pub fn fill<T>(&mut self, name: Name<'_>, write: impl FnOnce(&mut [u8]) -> (usize, T)) -> T {
         self.clear();
         let room = self.capacity();
         let (len, result) = write(&mut self.buf[..room]);
-        if (HEADER_BYTES..=room).contains(&len) {
-            self.take_up(len);
+        if (HEADER_BYTES + name.len()..=room).contains(&len) {
+            self.take_up(len, name.len());
         }
         result
     }
 
-    /// The buffer holds a whole message of `len` octets.
-    fn take_up(&mut self, len: usize) {
+    /// The buffer holds a whole message of `len` octets, whose question, if it has one, has a name of
+    /// so many.
+    fn take_up(&mut self, len: usize, name_len: usize) {
         self.len = len;
         let counts = self.counts();
         self.section = counts.last_section();
         if counts.question == 1 {
-            let name = Name::from_wire(&self.buf[HEADER_BYTES..len]);
-            self.question_len = name.map_or(0, |(name, _)| name.len() as u8);
+            self.question_len = name_len as u8;
         }
     }
 
@@ -640,7 +640,8 @@ impl Reply {
             return Err(Full);
         }
         self.buf.get_mut(..message.len()).ok_or(Full)?.copy_from_slice(message);
-        self.take_up(message.len());
+        let name = Name::from_wire(&message[HEADER_BYTES..]);
+        self.take_up(message.len(), name.map_or(0, |(name, _)| name.len()));
         Ok(())
     }
 }

@@ -44,7 +44,7 @@ impl Found {
     }
 
     fn rcode(&self) -> u16 {
-        self.life.note as u16
+        self.life.note
     }
 }
 
@@ -144,7 +144,7 @@ impl Link {
         };
         loop {
             let (question, reply) = cx.edit();
-            let read = reply.fill(|buf| {
+            let read = reply.fill(question.name, |buf| {
                 let same = |message: &[u8], options: &[u8]| {
                     is_question_of(question, message) && options == &scratch.options[..]
                 };
@@ -252,7 +252,7 @@ impl Link {
             bits: if apart { key.bits | NO_ANSWER } else { key.bits },
             stored: cx.core.now,
             ttl,
-            note: level.reply.rcode().into(),
+            note: level.reply.rcode(),
             message: level.reply.bytes(),
             tail: &scratch.options,
             ttls: &scratch.ttls,

@@ -167,6 +167,7 @@ pub fn is_question_of(question: Question<'_>, message: &[u8]) -> bool {
     let end = at + name.len();
     let [t1, t2] = question.rtype.to_be_bytes();
     let [c1, c2] = question.rclass.to_be_bytes();
-    message.get(at..end).is_some_and(|own| own.eq_ignore_ascii_case(name))
+    // Most ask in the letters of who asked first.
+    message.get(at..end).is_some_and(|own| own == name || own.eq_ignore_ascii_case(name))
         && message.get(end..end + 4) == Some(&[t1, t2, c1, c2])
 }
