@@ -48,15 +48,22 @@ impl Events {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
-    /// Takes what is there, one ring's worth of each at most.
+    /// Takes what is there in the order of time, as much as all rings hold at most.
     pub fn drain(&self, mut take: impl FnMut(&Event)) {
-        for ring in &self.rings {
-            for _ in 0..EVENTS_MAX {
-                match ring.pop() {
-                    Some(event) => take(&event),
-                    None => break,
-                }
+        let mut heads: Vec<Option<Event>> = self.rings.iter().map(|ring| ring.pop()).collect();
+        let mut left = EVENTS_MAX * self.rings.len();
+        let earliest = |heads: &[Option<Event>]| {
+            let times = heads.iter().enumerate();
+            let times = times.filter_map(|(at, event)| Some((event.as_ref()?.at, at)));
+            times.min().map(|(_, at)| at)
+        };
+        while let Some(at) = earliest(&heads) {
+            let event = heads[at].take();
+            if left > 0 {
+                left -= 1;
+                heads[at] = self.rings[at].pop();
             }
+            event.iter().for_each(&mut take);
         }
     }
 }

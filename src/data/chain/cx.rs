@@ -99,6 +99,8 @@ pub struct Event {
     pub sink: u32,
     /// Who asked.
     pub client: Client,
+    /// When it was told: what workers tell is put into one order.
+    pub at: Nanos,
     len: u16,
     bytes: [u8; EVENT_BYTES_MAX],
 }
@@ -627,8 +629,8 @@ impl<'w> Cx<'w> {
 
     /// Tells control something. Lossy: a full ring drops the event and counts it.
     pub fn tell(&mut self, sink: u32, write: impl FnOnce(&mut Event, &Self)) {
-        let mut event =
-            Event { sink, client: self.walk.client, len: 0, bytes: [0; EVENT_BYTES_MAX] };
+        let (client, at) = (self.walk.client, self.core.now);
+        let mut event = Event { sink, client, at, len: 0, bytes: [0; EVENT_BYTES_MAX] };
         write(&mut event, self);
         if self.core.events.push(event).is_err() {
             self.core.tally.add(self.core.events_dropped, 1);
