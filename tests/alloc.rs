@@ -48,6 +48,33 @@ deep.er IN A 192.0.2.3
 mail IN MX 10 www
 ";
 
+const CLUSTER: &str = "\
+kind: Namespace
+metadata: {name: shop}
+---
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIPs: [10.96.0.20, 'fd00:96::20'], ports: [{name: http, port: 80, protocol: TCP}]}
+---
+kind: Service
+metadata: {name: one, namespace: shop}
+spec: {clusterIP: 10.96.0.21, ports: [{port: 80, protocol: TCP}]}
+---
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, ports: [{name: pg, port: 5432, protocol: TCP}]}
+---
+kind: EndpointSlice
+metadata: {name: db-1, namespace: shop, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+ports: [{name: pg, port: 5432, protocol: TCP}]
+endpoints: [{addresses: [10.1.0.21], hostname: db-0}, {addresses: [10.1.0.22]}]
+---
+kind: Service
+metadata: {name: ext, namespace: shop}
+spec: {type: ExternalName, externalName: one.shop.svc.cluster.local}
+";
+
 /// Rounds after which everything is there that is made once.
 const WARM: usize = 5;
 /// Rounds in which nothing may be allocated.
@@ -186,6 +213,7 @@ fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("alloc");
     std::fs::create_dir_all(&folder).expect("a folder for tests");
     std::fs::write(folder.join("db"), ZONE).expect("a zone file");
+    std::fs::write(folder.join("cluster.yaml"), CLUSTER).expect("a cluster");
     std::fs::write(folder.join("hosts"), "192.0.2.7 host.example.org\n").expect("a table");
     folder
 }
@@ -225,6 +253,13 @@ impl Served {
         let graph = compile(planned, [0; 64], &mut ground);
         let mut graph = graph.map_err(|error| error.to_string()).expect("a graph");
         graph.bind(&mut ground).expect("a free port");
+        // What a cluster holds is published once its block is about to serve.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let entered = runtime.enter();
+        for hook in std::mem::take(&mut graph.at_start) {
+            hook().expect("a start");
+        }
+        drop(entered);
         let counters = Counters::new(&tally);
         let events = Arc::new(ArrayQueue::new(EVENTS_MAX));
         let core = Core {
@@ -418,6 +453,40 @@ fn plugins_of_answers() {
         let own = if directive == "hosts" { "hosts hosts" } else { directive };
         prove(".", &format!("{own}\n {lines}"), asks);
     }
+}
+
+/// What a cluster is asked: services of both kinds, ports, addresses, search paths.
+const OF_THE_CLUSTER: &[Ask] = &[
+    ask("one.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 1),
+    ask("One.Shop.svc.cluster.local.", rtype::AAAA, rcode::NOERROR, 0),
+    Ask { dnssec_ok: true, ..ask("one.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 1) },
+    ask("web.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 1),
+    ask("web.shop.svc.cluster.local.", rtype::HTTPS, rcode::NOERROR, 0),
+    ask("_http._tcp.web.shop.svc.cluster.local.", rtype::SRV, rcode::NOERROR, 1),
+    ask("db.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 2),
+    ask("db-0.db.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 1),
+    ask("_pg._tcp.db.shop.svc.cluster.local.", rtype::SRV, rcode::NOERROR, 2),
+    ask("ext.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 2),
+    ask("10-1-2-3.shop.pod.cluster.local.", rtype::A, rcode::NOERROR, 1),
+    ask("21.0.96.10.in-addr.arpa.", rtype::PTR, rcode::NOERROR, 1),
+    ask("22.0.1.10.in-addr.arpa.", rtype::PTR, rcode::NOERROR, 1),
+    ask("dns-version.cluster.local.", rtype::TXT, rcode::NOERROR, 1),
+    ask("cluster.local.", rtype::SOA, rcode::NOERROR, 1),
+    ask("www.example.com.shop.svc.cluster.local.", rtype::A, rcode::NXDOMAIN, 0),
+    ask("www.example.com.svc.cluster.local.", rtype::A, rcode::NXDOMAIN, 0),
+    ask("www.example.com.cluster.local.", rtype::AAAA, rcode::NXDOMAIN, 0),
+];
+
+/// The Corefile of a stock cluster.
+#[test]
+fn names_of_a_cluster() {
+    let cluster = "kubernetes cluster.local in-addr.arpa ip6.arpa {\n manifests cluster.yaml\n \
+                   pods insecure\n fallthrough in-addr.arpa ip6.arpa\n ttl 30\n }\n";
+    prove(".", cluster, OF_THE_CLUSTER);
+    let ends = "health 127.0.0.1:0 {\n lameduck 5s\n }\n ready 127.0.0.1:0\n";
+    let rest = "prometheus 127.0.0.1:0\n forward . 192.0.2.1\n cache 30\n loop\n reload\n";
+    let stock = format!("errors\n {ends} {cluster} {rest} loadbalance");
+    prove(".", &stock, OF_THE_CLUSTER);
 }
 
 #[test]

@@ -348,8 +348,8 @@ impl Source {
                 if all.len() > 1 {
                     tracing::warn!(
                         target: "plugin/kubernetes",
-                        "Multiple endpoints have been deprecated, only the first specified endpoint \
-                         '{}' is used",
+                        "Multiple endpoints have been deprecated, \
+                         only the first specified endpoint '{}' is used",
                         all[0].text
                     );
                 }

@@ -141,8 +141,11 @@ pub fn question() -> impl Strategy<Value = (String, Rtype)> {
         }),
         1 => space().prop_map(|space| format!("{space}.svc.cluster.local.")),
         1 => space().prop_map(|space| format!("10-0-0-1.{space}.pod.cluster.local.")),
-        1 => prop::sample::select(vec!["cluster.local.", "svc.cluster.local.", "pod.cluster.local.",
-            "x.cluster.local.", "svc.in-addr.arpa.", "a.svc.in-addr.arpa."]).prop_map(str::to_owned),
+        1 => prop::sample::select(vec!["", "svc.", "pod.", "x."]).prop_map(|left| {
+            format!("{left}cluster.local.")
+        }),
+        1 => prop::sample::select(vec!["svc.in-addr.arpa.", "a.svc.in-addr.arpa."])
+            .prop_map(str::to_owned),
         2 => prop::sample::select(&ADDRESSES[..]).prop_map(reverse),
     ];
     let types =
