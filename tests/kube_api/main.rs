@@ -8,7 +8,10 @@
 mod certs;
 mod connecting;
 mod model;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod server;
+mod serving;
 mod starting;
 mod watching;
 
