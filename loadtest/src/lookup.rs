@@ -91,8 +91,10 @@ impl Lookups {
             if name.starts_with([';', '#']) {
                 continue;
             }
-            let tried: Result<Vec<_>, _> =
-                tries(name, search, ndots, resolver).iter().map(|name| name_to_wire(name)).collect();
+            let tried: Result<Vec<_>, _> = tries(name, search, ndots, resolver)
+                .iter()
+                .map(|name| name_to_wire(name))
+                .collect();
             names.push(tried.map_err(|error| format!("line {}: {error}", index + 1))?);
         }
         if names.is_empty() {
@@ -217,7 +219,8 @@ mod tests {
         for resolver in [Resolver::Libc, Resolver::Musl] {
             let mut all = lookups("www.example.org A\n", resolver);
             let one = all.begin(7);
-            for expected in ["www.example.org.ns.svc.cluster.local", "www.example.org.svc.cluster.local"]
+            for expected in
+                ["www.example.org.ns.svc.cluster.local", "www.example.org.svc.cluster.local"]
             {
                 assert_eq!(all.name(one), name_to_wire(expected).unwrap());
                 assert_eq!(all.settle(one, NONE), Next::Wait);

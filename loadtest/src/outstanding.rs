@@ -250,7 +250,8 @@ mod tests {
         assert_eq!(table.settle(&query), Verdict::Mismatched);
         assert_eq!(table.settle(b""), Verdict::Mismatched);
         let good = answer(id, QUESTION, 0);
-        let answered = |due_ns, as_expected| Verdict::Answer { due_ns, as_expected, lookup: NO_LOOKUP };
+        let answered =
+            |due_ns, as_expected| Verdict::Answer { due_ns, as_expected, lookup: NO_LOOKUP };
         assert_eq!(table.settle(&good), answered(5, true));
         assert_eq!(table.settle(&good), Verdict::Mismatched, "a second answer");
         let id = ask(&mut table, 6);

@@ -112,8 +112,8 @@ fn capture(bytes: &[u8], is_big: bool) -> Result<Trace, String> {
         // What was not written to the end when the capture was copied is left out.
         let Some(frame) = bytes.get(at + 16..at + 16 + len as usize) else { break };
         at += 16 + len as usize;
-        let due_ns = u64::from(seconds) * 1_000_000_000
-            + u64::from(fraction) * nanoseconds_of_a_fraction;
+        let due_ns =
+            u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * nanoseconds_of_a_fraction;
         if let Some((question, edns)) =
             packet(frame, link).and_then(payload_to_port_53).and_then(query)
         {
@@ -177,10 +177,9 @@ fn query(message: &[u8]) -> Option<(Vec<u8>, Option<Edns>)> {
     let question = message.get(HEADER_LEN..end)?;
     // RFC 6891 section 6.1.2: root, OPT, size, extended rcode, version, flags.
     let edns = match message.get(end..end + 9) {
-        Some([0, 0, 41, high, low, _, _, flags, _]) => Some(Edns {
-            udp_size: u16::from_be_bytes([*high, *low]),
-            dnssec_ok: flags & 0x80 != 0,
-        }),
+        Some([0, 0, 41, high, low, _, _, flags, _]) => {
+            Some(Edns { udp_size: u16::from_be_bytes([*high, *low]), dnssec_ok: flags & 0x80 != 0 })
+        }
         _ => None,
     };
     (question.len() <= 259 && u16_at(question, question.len() - 2)? == 1)

@@ -164,7 +164,8 @@ fn look_ups_follow_the_search_list() {
     let names = file("names", "www.example.org A\n");
     let options = ["--queries", &names, "--search", "a.b.c.d.e.f.g", "--expect", "noerror"];
     for resolver in ["libc", "musl"] {
-        let more = ["--resolver", resolver, "--rate", "200", "--seconds", "0.2", "--time-out", "5s"];
+        let more =
+            ["--resolver", resolver, "--rate", "200", "--seconds", "0.2", "--time-out", "5s"];
         let report = flood_with(&server, &[&options[..], &more].concat());
         let found = count(&report["lookups"], "found");
         assert!(found > 0 && count(&report["lookups"], "failed") == 0, "{report}");
@@ -189,7 +190,8 @@ fn look_ups_that_nobody_answers_fail() {
 #[test]
 fn a_trace_is_replayed_at_its_pace() {
     let server = Reflect::start(&[]);
-    let text: String = (0..50).map(|n| format!("{:.3} n{n}.example A\n", 9.0 + f64::from(n) / 500.0)).collect();
+    let text: String =
+        (0..50).map(|n| format!("{:.3} n{n}.example A\n", 9.0 + f64::from(n) / 500.0)).collect();
     let trace = file("trace", &text);
     let options = ["--replay", &trace, "--seconds", "0.5", "--time-out", "5s"];
     let report = flood_with(&server.address, &options);

@@ -29,6 +29,8 @@ pub enum Applied {
     Same,
     /// Something is.
     Changed,
+    /// So many objects are gone that a list did not hold.
+    Swept(u32),
     /// The object, or a part of it, cannot have records and was left out: counted and told of.
     Refused,
 }

@@ -144,7 +144,7 @@ impl Writer {
             Change::End(kind) => self.end(kind, false),
             Change::Recalled(kind) => self.end(kind, true),
         };
-        self.is_dirty |= applied == Applied::Changed;
+        self.is_dirty |= matches!(applied, Applied::Changed | Applied::Swept(_));
         applied
     }
 
@@ -160,7 +160,11 @@ impl Writer {
         }
         let swept = self.sweep(kind);
         let same = was == (self.index.missing, self.index.stale);
-        if same && !swept { Applied::Same } else { Applied::Changed }
+        match swept {
+            0 if same => Applied::Same,
+            0 => Applied::Changed,
+            gone => Applied::Swept(gone),
+        }
     }
 
     fn print(&self, kind: Kind, namespace: &str, name: &str) -> Print {
@@ -244,8 +248,8 @@ impl Writer {
         if gone { Applied::Changed } else { Applied::Same }
     }
 
-    /// Drops what was not seen since the list began.
-    fn sweep(&mut self, kind: Kind) -> bool {
+    /// Drops what was not seen since the list began; gives how many objects that were.
+    fn sweep(&mut self, kind: Kind) -> u32 {
         let round = self.rounds[kind as usize];
         match kind {
             Kind::Namespaces => {
@@ -256,9 +260,9 @@ impl Writer {
                     .map(|(label, text)| (label, self.print(kind, "", &text)))
                     .filter(|(_, print)| self.marks.get(print).is_none_or(|m| m.round != round))
                     .collect();
-                gone.into_iter().fold(false, |any, (label, print)| {
+                gone.into_iter().fold(0, |sum, (label, print)| {
                     self.marks.remove(&print);
-                    self.remove_namespace(label.as_bytes()) | any
+                    sum + u32::from(self.remove_namespace(label.as_bytes()))
                 })
             }
             Kind::Services | Kind::Imports => {
@@ -269,9 +273,9 @@ impl Writer {
                 });
                 let is_old = |print: &Print| self.marks.get(print).is_none_or(|m| m.round != round);
                 let gone: Vec<_> = prints.filter(|(print, _)| is_old(print)).collect();
-                gone.into_iter().fold(false, |any, (print, key)| {
+                gone.into_iter().fold(0, |sum, (print, key)| {
                     self.marks.remove(&print);
-                    self.remove_service(kind, &key) | any
+                    sum + u32::from(self.remove_service(kind, &key))
                 })
             }
             Kind::Slices | Kind::ImportSlices => {
@@ -282,17 +286,17 @@ impl Writer {
                     .filter(|(_, (number, _))| here(*number))
                     .map(|(print, (number, _))| (*print, *number))
                     .collect();
-                gone.into_iter().fold(false, |any, (print, number)| {
+                gone.into_iter().fold(0, |sum, (print, number)| {
                     self.slices.remove(&print);
-                    self.remove_slice(kind, number) | any
+                    sum + u32::from(self.remove_slice(kind, number))
                 })
             }
             Kind::Pods => {
                 let old = self.pods.iter().filter(|(_, (_, mark))| mark.round != round);
                 let gone: Vec<_> = old.map(|(print, (place, _))| (*print, *place)).collect();
-                gone.into_iter().fold(false, |any, (print, place)| {
+                gone.into_iter().fold(0, |sum, (print, place)| {
                     self.pods.remove(&print);
-                    place.is_some_and(|place| self.remove_pod(place, None)) | any
+                    sum + u32::from(place.is_some_and(|place| self.remove_pod(place, None)))
                 })
             }
         }

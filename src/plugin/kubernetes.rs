@@ -203,8 +203,9 @@ impl Directive for Kubernetes {
         let held = Held::new(settings.holding(site.facts.metadata), site.turns, site.tally);
         match &settings.objects {
             Objects::Api(connect) => {
+                let watched = settings.watched(connect.clone(), site.facts.metadata);
                 let feed = Arc::clone(&held);
-                kube::start(site, settings.watched(connect.clone()), feed)?;
+                kube::start(site, watched, feed)?;
             }
             Objects::Manifests(paths, place) => {
                 let mut files = Manifests::new(paths, &settings, &held);

@@ -87,6 +87,7 @@ fn settings(url: &str) -> Settings {
         limits: Limits::default(),
         kinds: vec![Kind::Services, Kind::Slices],
         selectors: Selectors::default(),
+        held: String::new(),
         startup_timeout: Duration::from_secs(5),
         times: Times::default(),
         state: None,

@@ -60,7 +60,10 @@ impl Held {
         let begun = self.begun.remove(&kind).expect("a list that has begun");
         let before = self.objects.len();
         self.objects.retain(|(of, ..), (_, put)| *of != kind || *put >= begun);
-        if self.objects.len() < before { Applied::Changed } else { Applied::Same }
+        match before - self.objects.len() {
+            0 => Applied::Same,
+            gone => Applied::Swept(gone as u32),
+        }
     }
 }
 

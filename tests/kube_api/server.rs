@@ -45,6 +45,8 @@ pub enum Streaming {
 pub enum Fault {
     /// A status, with the seconds of Retry-After if there are any.
     Status(u16, Option<u64>),
+    /// Taken, and never answered.
+    Hang,
     /// Answered one octet at a time.
     Slow,
     /// The body is cut off after so many octets.
@@ -412,6 +414,7 @@ impl State {
         match fault {
             Some(Fault::Slow) => reply.piece = 1,
             Some(Fault::Torn(after)) => reply.tear(after),
+            Some(Fault::Hang) => reply.hangs = true,
             _ => {}
         }
         reply
@@ -447,12 +450,15 @@ struct Reply {
     /// Octets that are sent before the connection breaks.
     torn: Option<usize>,
     rest: Bytes,
+    /// Whether not even its head is sent.
+    hangs: bool,
 }
 
 impl Reply {
     fn frames(frames: UnboundedReceiver<io::Result<Bytes>>) -> Self {
         let rest = Bytes::new();
-        Self { code: 200, after: None, frames, piece: usize::MAX, torn: None, rest }
+        let hangs = false;
+        Self { code: 200, after: None, frames, piece: usize::MAX, torn: None, rest, hangs }
     }
 
     fn whole(code: u16, body: String) -> Self {
@@ -513,6 +519,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<St
     let service = service_fn(move |request: Request<Incoming>| {
         let reply = lock(&state).answer(&request);
         async move {
+            if reply.hangs {
+                std::future::pending::<()>().await;
+            }
             let mut response =
                 Response::builder().status(reply.code).header(CONTENT_TYPE, "application/json");
             if let Some(after) = reply.after {

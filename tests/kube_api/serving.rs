@@ -112,9 +112,7 @@ impl Drop for Process {
 }
 
 fn corefile(options: &str) -> String {
-    format!(
-        ". {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n{options}\n    }}\n}}\n"
-    )
+    format!(". {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n{options}\n    }}\n}}\n")
 }
 
 fn endpoint(server: &Server) -> String {
@@ -143,8 +141,11 @@ fn what_changes_is_answered() {
         process.answers(NEW, NoError, &["10.96.0.2"], &[]).await;
         server.delete("services", "shop", "web");
         process.answers(WEB, NXDomain, &[], &[]).await;
-        server.put("services", json!({"metadata": {"name": "web", "namespace": "shop"},
-            "spec": {"clusterIP": "None"}}));
+        server.put(
+            "services",
+            json!({"metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"clusterIP": "None"}}),
+        );
         let slice = |addresses: &[&str]| {
             let ends: Vec<_> = addresses.iter().map(|one| json!({"addresses": [one]})).collect();
             json!({"metadata": {"name": "web-1", "namespace": "shop",

@@ -1,9 +1,9 @@
 //! Lists and watches, and what becomes of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corelane::cluster::object::{Kind, Object};
-use corelane::control::kube::{Settings, Times};
+use corelane::control::kube::{Limits, Settings, Times};
 use corelane::plugin::Ready;
 
 use super::server::{End, Fault, Server, Streaming};
@@ -246,26 +246,66 @@ fn a_busy_server_says_when_to_come_back() {
 fn a_check_repairs_lost_events() {
     run(async {
         let server = Server::start().await;
-        for name in ["a", "b", "c"] {
+        for name in ["a", "b", "c", "e"] {
             server.put("services", service(name, "10.96.0.1"));
         }
-        let times =
-            Times { check: Duration::from_millis(400), silence: Duration::from_millis(300) };
+        let times = Times {
+            check: Duration::from_millis(400),
+            silence: Duration::from_millis(300),
+            ..Times::default()
+        };
         let client = Client::start(Settings { times, ..settings(&server.url()) });
         client.synced().await;
         server.put_unseen("services", service("a", "10.96.0.7"));
         server.put_unseen("services", service("d", "10.96.0.4"));
         server.delete_unseen("services", "shop", "b");
+        server.delete_unseen("services", "shop", "e");
         client.serves(&["shop/a", "shop/c", "shop/d"]).await;
         let repaired = "corelane_kubernetes_repaired_total{kind=\"services\"}";
-        // The two objects that were put, and that something was swept.
-        until("the repair is counted", || client.counted(repaired) == 3.0).await;
+        // The two objects that were put, and the two that were swept.
+        until("the repair is counted", || client.counted(repaired) == 4.0).await;
         let checks = client.counted("corelane_kubernetes_checks_total{kind=\"services\"}");
         until("another check finds nothing", || {
             client.counted("corelane_kubernetes_checks_total{kind=\"services\"}") > checks
         })
         .await;
-        assert_eq!(client.counted(repaired), 3.0);
+        assert_eq!(client.counted(repaired), 4.0);
+    });
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_asked_again() {
+    run(async {
+        let server = Server::start().await;
+        server.put("services", service("a", "10.96.0.1"));
+        server.fault("services", "watch", Fault::Hang);
+        let times = Times { answer: Duration::from_millis(300), ..Times::default() };
+        let client = Client::start(Settings { times, ..settings(&server.url()) });
+        client.says("services: timed out: no answer").await;
+        client.serves(&["shop/a"]).await;
+        client.synced().await;
+    });
+}
+
+#[test]
+fn lists_wait_for_their_turns() {
+    run(async {
+        let server = Server::start().await;
+        server.streaming(Streaming::Refused);
+        server.page(1);
+        for name in ["a", "b", "c", "d"] {
+            server.put("services", service(name, "10.96.0.1"));
+        }
+        let limits = Limits { qps: 20.0, burst: 2, inflight: 1 };
+        let kinds = vec![Kind::Services];
+        let began = Instant::now();
+        let client = Client::start(Settings { limits, kinds, ..settings(&server.url()) });
+        client.synced().await;
+        // Of four lists two are asked for at once, and two wait for a twentieth of a second each.
+        assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
+        let waited = "coredns_kubernetes_rest_client_rate_limiter_duration_seconds";
+        let of_host = format!("{{verb=\"GET\",host=\"{}\"}}", server.address);
+        assert_eq!(client.counted(&format!("{waited}_count{of_host}")), 4.0);
     });
 }
 

@@ -51,7 +51,8 @@ struct Options {
     resolver: Option<Resolver>,
     /// --resolver: the search list, separated by spaces.
     #[arg(
-        long, value_name = "SUFFIXES",
+        long,
+        value_name = "SUFFIXES",
         default_value = "default.svc.cluster.local svc.cluster.local cluster.local"
     )]
     search: String,
@@ -187,10 +188,8 @@ fn asking_of(options: &Options) -> Result<(Asking, Option<Pace>), String> {
         move |error: String| format!("{path}: {error}")
     };
     let has_opt = options.edns.is_some() || options.dnssec_ok;
-    let edns = has_opt.then(|| Edns {
-        udp_size: options.edns.unwrap_or(UDP_SIZE),
-        dnssec_ok: options.dnssec_ok,
-    });
+    let edns = has_opt
+        .then(|| Edns { udp_size: options.edns.unwrap_or(UDP_SIZE), dnssec_ok: options.dnssec_ok });
     let mut pace = None;
     let mut source = match (&options.queries, &options.random_labels, &options.replay) {
         (Some(path), ..) => {

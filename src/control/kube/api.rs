@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::config::Connect;
 use super::metrics::Requests;
 use super::trouble::Trouble;
-use crate::limits::{KUBE_ANSWER_SECONDS_MAX, KUBE_ENVELOPE_BYTES_MAX};
+use crate::limits::KUBE_ENVELOPE_BYTES_MAX;
 use crate::plugin::site::blocking;
 
 /// How hard the API server may be asked; 0 is no limit.
@@ -42,6 +42,8 @@ const USUAL_BURST: usize = 10;
 pub struct Api {
     connect: Connect,
     limits: Limits,
+    /// How long an answer may take to begin.
+    patience: Duration,
     requests: Requests,
     live: Mutex<Option<Live>>,
     /// Turns on the `qps`, as the time at which the next free one was used up.
@@ -118,10 +120,11 @@ impl Answer {
 
 impl Api {
     /// Not connected yet.
-    pub fn new(connect: Connect, limits: Limits, requests: Requests) -> Self {
+    pub fn new(connect: Connect, limits: Limits, patience: Duration, requests: Requests) -> Self {
         Self {
             connect,
             limits,
+            patience,
             requests,
             live: Mutex::new(None),
             next: Mutex::new(None),
@@ -174,8 +177,7 @@ impl Api {
             None => None,
         };
         let began = Instant::now();
-        let patience = Duration::from_secs(KUBE_ANSWER_SECONDS_MAX);
-        let sent = timeout(patience, live.client.send(request)).await;
+        let sent = timeout(self.patience, live.client.send(request)).await;
         drop(turn);
         let body = match sent {
             Ok(Ok(body)) => body,
@@ -191,7 +193,7 @@ impl Api {
         let status = body.status();
         self.requests.done(Some(status.as_u16()), &live.host);
         let answer = Answer { body, host: live.host, began };
-        if status.is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+        if status.is_success() { Ok(answer) } else { Err(refusal(answer, self.patience).await) }
     }
 
     /// Waits until `qps` lets a list through, and asks for it.
@@ -233,12 +235,11 @@ impl Api {
 }
 
 /// What a status other than 200 means.
-async fn refusal(mut answer: Answer) -> Trouble {
+async fn refusal(mut answer: Answer, patience: Duration) -> Trouble {
     let code = answer.body.status().as_u16();
     let after = answer.body.headers().get(RETRY_AFTER);
     let after = after.and_then(|after| after.to_str().ok()?.trim().parse().ok());
     let mut text = Vec::new();
-    let patience = Duration::from_secs(KUBE_ANSWER_SECONDS_MAX);
     while let Ok(Some(chunk)) = answer.chunk(patience).await {
         text.extend_from_slice(&chunk);
         if text.len() > KUBE_ENVELOPE_BYTES_MAX {

@@ -29,7 +29,7 @@ impl Watch {
                 if self.has_touched(key) {
                     return;
                 }
-                if self.feed.apply(Change::Put(object)) == Applied::Changed {
+                if self.feed.apply(Change::Put(object)) != Applied::Same {
                     suspects.push(key);
                 }
             })
@@ -38,7 +38,10 @@ impl Watch {
         if self.place().touched.as_ref().is_none_or(|all| all.len() > KUBE_CHECK_CHANGES_MAX) {
             return Err(Trouble::Malformed("too much has changed during a check".into()));
         }
-        let swept = self.feed.apply(Change::End(self.kind)) == Applied::Changed;
+        let swept = match self.feed.apply(Change::End(self.kind)) {
+            Applied::Swept(objects) => objects,
+            _ => 0,
+        };
         suspects.retain(|key| !self.has_touched(*key));
         Ok(suspects.len() as u64 + u64::from(swept))
     }

@@ -42,7 +42,8 @@ use crate::cluster::feed::Feed;
 use crate::cluster::object::Kind;
 use crate::data::tally::Tally;
 use crate::limits::{
-    KUBE_CHECK_SECONDS, KUBE_SILENCE_SECONDS_MAX, KUBE_WAIT_MILLIS, KUBE_WARM_MILLIS_MAX,
+    KUBE_ANSWER_SECONDS_MAX, KUBE_CHECK_SECONDS, KUBE_SILENCE_SECONDS_MAX, KUBE_WAIT_MILLIS,
+    KUBE_WARM_MILLIS_MAX,
 };
 use crate::plugin::site::{Task, blocking};
 use crate::plugin::{Ready, SetupError, Site};
@@ -63,6 +64,8 @@ pub struct Settings {
     pub kinds: Vec<Kind>,
     /// Which objects of them.
     pub selectors: Selectors,
+    /// What is held of them, where that is a choice: tells the states of several blocks apart.
+    pub held: String,
     /// How long the server waits for all kinds before it binds.
     pub startup_timeout: Duration,
     /// How patient watches are.
@@ -78,6 +81,8 @@ pub struct Times {
     pub silence: Duration,
     /// How long it is from one check to the next.
     pub check: Duration,
+    /// How long an answer may take to begin, and the body of a list to go on.
+    pub answer: Duration,
 }
 
 impl Default for Times {
@@ -85,6 +90,7 @@ impl Default for Times {
         Self {
             silence: Duration::from_secs(KUBE_SILENCE_SECONDS_MAX),
             check: Duration::from_secs(KUBE_CHECK_SECONDS),
+            answer: Duration::from_secs(KUBE_ANSWER_SECONDS_MAX),
         }
     }
 }
@@ -199,7 +205,8 @@ pub fn watch(settings: Settings, feed: Arc<dyn Feed>, tally: &Arc<Tally>) -> Wat
         .map(|folder| Arc::new(State::new(folder, &settings, &feed, &sync, &changes)));
     let feed = Arc::new(Counting { feed, changes });
     let requests = Requests::new(tally);
-    let api = Arc::new(Api::new(settings.connect, settings.limits, requests));
+    let api =
+        Arc::new(Api::new(settings.connect, settings.limits, settings.times.answer, requests));
     let selectors = Arc::new(settings.selectors);
     let journal = Arc::new(Journal::default());
     let watch = |kind: &Kind| Watch {

@@ -49,7 +49,7 @@ pub(super) struct Counting {
 impl Feed for Counting {
     fn apply(&self, change: Change) -> Applied {
         let applied = self.feed.apply(change);
-        if applied == Applied::Changed {
+        if applied != Applied::Same {
             self.changes.fetch_add(1, Relaxed);
         }
         applied
@@ -69,7 +69,8 @@ impl State {
         sync: &Arc<Sync>,
         changes: &Arc<AtomicU64>,
     ) -> Self {
-        let what = format!("{:?}", (&settings.connect, &settings.kinds, &settings.selectors));
+        let Settings { connect, kinds, selectors, held, .. } = settings;
+        let what = format!("{:?}", (connect, kinds, selectors, held));
         let hash = hex(&Sha256::digest(what)[..8]);
         Self {
             path: folder.join(format!("kubernetes-{hash}.state")),

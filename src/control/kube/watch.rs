@@ -28,11 +28,10 @@ use crate::cluster::feed::{Change, Feed};
 use crate::cluster::object::{Kind, Object};
 use crate::data::rng::Rng;
 use crate::limits::{
-    CONTROL_SHARE_PERCENT_MAX, KUBE_ANSWER_SECONDS_MAX, KUBE_BACKOFF_MILLIS_MAX,
-    KUBE_BACKOFF_MILLIS_MIN, KUBE_STREAM_SECONDS_MAX,
+    CONTROL_SHARE_PERCENT_MAX, KUBE_BACKOFF_MILLIS_MAX, KUBE_BACKOFF_MILLIS_MIN,
+    KUBE_STREAM_SECONDS_MAX,
 };
 
-const ANSWER: Duration = Duration::from_secs(KUBE_ANSWER_SECONDS_MAX);
 const STREAM: Duration = Duration::from_secs(KUBE_STREAM_SECONDS_MAX);
 /// Refusals of a version that the server has not reached, until its history is taken for another.
 const TOO_NEW_MAX: u32 = 3;
@@ -251,7 +250,7 @@ impl Watch {
         loop {
             let mut answer = self.api.get_list(&self.selectors.list(self.kind, &next)).await?;
             let mut page = List::default();
-            while let Some(chunk) = answer.chunk(ANSWER).await? {
+            while let Some(chunk) = answer.chunk(self.times.answer).await? {
                 self.counts.alive();
                 let began = Instant::now();
                 let fed = page.feed(&chunk, |object| match self.read(object) {

@@ -321,8 +321,9 @@ mod tests {
 
     #[test]
     fn imported_slices_are_known_by_their_label() {
-        let slice =
-            |label| format!("kind: EndpointSlice\nmetadata: {{name: x, labels: {{{label}: y}}}}\n");
+        let slice = |label| {
+            format!("kind: EndpointSlice\nmetadata: {{name: x, labels: {{{label}: web}}}}\n")
+        };
         let kinds = [Kind::Slices, Kind::ImportSlices];
         let found = objects(&kinds, &slice("multicluster.kubernetes.io/service-name"));
         assert_eq!(found.expect("read"), ["endpointslices default/x", "importedslices default/x"]);

@@ -256,8 +256,8 @@ impl Settings {
         }
     }
 
-    /// What is watched, and where.
-    pub fn watched(&self, connect: Connect) -> crate::control::kube::Settings {
+    /// What is watched, and where; `metadata` as for `holding`.
+    pub fn watched(&self, connect: Connect, metadata: bool) -> crate::control::kube::Settings {
         crate::control::kube::Settings {
             connect,
             limits: self.limits,
@@ -266,6 +266,7 @@ impl Settings {
                 labels: self.labels.to_string(),
                 namespace_labels: self.namespace_labels.to_string(),
             },
+            held: format!("{:?}", self.holding(metadata)),
             startup_timeout: self.startup_timeout,
             times: Times::default(),
             state: self.state.clone(),
@@ -440,7 +441,7 @@ mod tests {
         use Kind::{ImportSlices, Imports, Namespaces, Pods, Services};
         assert_eq!(settings.kinds(), [Namespaces, Services, Pods, Imports, ImportSlices]);
         let settings = with("labels a in (c, b)\n namespace_labels x==y\n endpoint_pod_names");
-        let watched = settings.watched(Connect::InCluster);
+        let watched = settings.watched(Connect::InCluster, false);
         assert_eq!(watched.selectors.labels, "a in (b,c)");
         assert_eq!(watched.selectors.namespace_labels, "x=y");
         assert!(settings.holding(true).reading.pod_names && !settings.holding(true).pod_infos);
