@@ -16,6 +16,9 @@ pub const NAME_LABELS_MAX: usize = 127;
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Octets of a UDP answer to a client without EDNS (RFC 1035 section 4.2.1).
 pub const UDP_BYTES_MIN: usize = 512;
+/// Octets that a core's write takes from the caches of others: a line of 64, and its neighbour, which
+/// the prefetcher of many processors takes along.
+pub const SHARED_LINE_BYTES: usize = 128;
 /// Octets of the shortest record: the root, and no RDATA (RFC 1035 section 4.1.3).
 pub const RECORD_BYTES_MIN: usize = 11;
 /// Name suffixes of a reply that later names can end in pointers to: the names of a reply of a few

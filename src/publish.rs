@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::limits::SHARED_LINE_BYTES;
 use crate::mail::{Mail, Mailbox};
 
 /// Where one worker is, on a cache line of its own. Odd while it is in a turn.
@@ -26,6 +27,8 @@ struct TurnNumber {
     /// The epoch in which the worker has refreshed its readers.
     refreshed: AtomicU64,
 }
+
+const _: () = assert!(align_of::<TurnNumber>() >= SHARED_LINE_BYTES);
 
 /// The turn numbers of all workers.
 pub struct Turns {

@@ -26,5 +26,6 @@ pub mod large;
 #[cfg(test)]
 pub mod proofs;
 pub mod rng;
+mod sharing;
 pub mod tally;
 pub mod upstream;

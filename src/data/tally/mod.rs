@@ -33,7 +33,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use crate::limits::TALLY_CHUNKS_MAX;
+use crate::limits::{SHARED_LINE_BYTES, TALLY_CHUNKS_MAX};
 pub use buckets::{
     BUCKETS_PROGRAMMING, BUCKETS_REST, BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Buckets,
 };
@@ -113,6 +113,8 @@ const _: () = assert!(CHUNK_CELLS.is_power_of_two());
 const _: () = assert!(TALLY_CHUNKS_MAX.is_power_of_two());
 const _: () = assert!(TALLY_CHUNKS_MAX * CHUNK_CELLS <= u32::MAX as usize);
 const _: () = assert!(LATENCY_CELLS < CHUNK_CELLS);
+const _: () = assert!(align_of::<Chunk>() >= SHARED_LINE_BYTES);
+const _: () = assert!(align_of::<Cells>() >= SHARED_LINE_BYTES);
 
 /// Aligned to two cache lines, since the prefetcher takes them in pairs: no other core's cells are
 /// near. The cells of one family and label set are all in one chunk.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use super::set::{Member, Set};
 use crate::data::clock::Nanos;
 use crate::data::rng::Rng;
-use crate::limits::FORWARD_UPSTREAMS_MAX;
+use crate::limits::{FORWARD_UPSTREAMS_MAX, SHARED_LINE_BYTES};
 
 /// In what order upstreams are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub struct Chooser {
 /// Shared by all workers, as the turn is: on a cache line of its own.
 #[repr(align(128))]
 struct Turn(AtomicU32);
+
+const _: () = assert!(align_of::<Turn>() >= SHARED_LINE_BYTES);
 
 impl Chooser {
     /// A policy that has chosen nothing yet.
