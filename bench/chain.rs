@@ -1,12 +1,14 @@
-//! The way of a query without its sockets, on a stock authoritative chain: `prometheus errors file`
-//! with a hot zone of 10,000 addresses, compiled from a Corefile as the server does; and on that of a
-//! caching forwarder, `prometheus errors loadbalance cache`, with all that is asked for in the cache.
+//! The way of a query without its sockets, on chains that are compiled from a Corefile as the server
+//! does: `prometheus errors file` with a hot zone of 10,000 addresses; that of a caching forwarder,
+//! `prometheus errors loadbalance cache`, with all that is asked for in the cache (`batch-cached`); and
+//! that which clusters are installed with, over 1,000 services (`stock-…`).
 //!
 //! `cargo bench --bench chain` measures time. `bench/count` runs the same pieces under callgrind and
 //! prints instructions per query; for that, `CORELANE_COUNT=NAME:ROUNDS` in the environment has this
 //! program do so many rounds of one piece and nothing else. A round is a batch of 64 queries.
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,6 +37,8 @@ use crossbeam::queue::ArrayQueue;
 
 /// Names of the zone.
 const NAMES: usize = 10_000;
+/// Services of the cluster.
+const SERVICES: usize = 1_000;
 
 /// OPT of a usual stub: 1,232 octets, a client cookie.
 const OPT: [u8; 23] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -72,29 +76,87 @@ impl Outlet for Nowhere {
     fn pass(&mut self, _: &Client) {}
 }
 
-/// A worker's state without its sockets, and a zone to ask by itself.
+/// A worker's state without its sockets.
 struct Bench {
     snapshot: Arc<Snapshot>,
     tally: Arc<Tally>,
     counters: Counters,
-    zone: Zone,
     listener: u32,
 }
 
-impl Bench {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("corelane-bench-{}", std::process::id()));
-        let mut text = String::from("$TTL 300\n@ SOA ns1 host 1 7200 900 1209600 300\n@ NS ns1\n");
-        text += "ns1 A 192.0.2.1\n";
-        (0..NAMES).for_each(|n| text += &format!("host-{n} A 10.0.{}.{}\n", n >> 8, n & 255));
+/// A file with this content, gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(end: &str, text: &str) -> Self {
+        let name = format!("corelane-bench-{}.{end}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         std::fs::write(&path, text).expect("a temporary file");
-        let zone = Zone::load(&path, &name("bench.example.")).expect("a zone");
-        let corefile = format!(
-            "bench.example {{\n bind 127.0.0.1\n prometheus\n errors\n file {}\n}}\n\
-             cached.example {{\n bind 127.0.0.1\n prometheus\n errors\n loadbalance\n cache 30\n\
-             template IN A {{\n answer \"{{{{ .Name }}}} 60 IN A 10.0.0.1\"\n }}\n}}\n",
-            path.display()
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn zone_file() -> Scratch {
+    let mut text = String::from("$TTL 300\n@ SOA ns1 host 1 7200 900 1209600 300\n@ NS ns1\n");
+    text += "ns1 A 192.0.2.1\n";
+    (0..NAMES).for_each(|n| text += &format!("host-{n} A 10.0.{}.{}\n", n >> 8, n & 255));
+    Scratch::new("zone", &text)
+}
+
+/// Services `service-0` to `service-999` in the namespace `shop`.
+fn manifests() -> Scratch {
+    let mut text = String::from(r#"{"kind":"Namespace","metadata":{"name":"shop"}}"#);
+    for n in 0..SERVICES {
+        text += &format!(
+            "{{\"kind\":\"Service\",\"metadata\":{{\"name\":\"service-{n}\",\"namespace\":\"shop\"}},\
+             \"spec\":{{\"clusterIP\":\"10.96.{}.{}\",\"ports\":[{{\"name\":\"http\",\"port\":80,\
+             \"protocol\":\"TCP\"}}]}}}}\n",
+            n >> 8,
+            n & 255
         );
+    }
+    Scratch::new("json", &text)
+}
+
+impl Bench {
+    fn auth() -> Self {
+        let zone = zone_file();
+        let path = zone.0.display();
+        Self::of(format!(
+            "bench.example {{\n bind 127.0.0.1\n prometheus\n errors\n file {path}\n}}\n"
+        ))
+    }
+
+    fn cached() -> Self {
+        Self::of(
+            "cached.example {\n bind 127.0.0.1\n prometheus\n errors\n loadbalance\n cache 30\n\
+             template IN A {\n answer \"{{ .Name }} 60 IN A 10.0.0.1\"\n }\n}\n"
+                .into(),
+        )
+    }
+
+    fn stock() -> Self {
+        let cluster = manifests();
+        let path = cluster.0.display();
+        Self::of(format!(
+            ". {{\n bind 127.0.0.1\n errors\n health 127.0.0.1:0 {{\n  lameduck 5s\n }}\n\
+             ready 127.0.0.1:0\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n\
+             manifests {path}\n  pods insecure\n  fallthrough in-addr.arpa ip6.arpa\n  ttl 30\n }}\n\
+             prometheus 127.0.0.1:0\n forward . 127.0.0.1:9 {{\n  max_concurrent 1000\n }}\n\
+             cache 30\n loop\n reload\n loadbalance\n}}\n"
+        ))
+    }
+
+    fn of(corefile: String) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let _entered = runtime.enter();
         let input = Input::Text { name: "Corefile".into(), text: corefile.into() };
         let corefile = load(input, source::directives(), &|_| None, 0).expect("a Corefile");
         let tally = Tally::new(2);
@@ -111,10 +173,11 @@ impl Bench {
         let planned = plan(&corefile).expect("directives");
         let mut graph = compile(planned, corefile.hash, &mut ground).expect("a graph");
         graph.bind(&mut ground).expect("a free port");
-        let _ = std::fs::remove_file(path);
+        // What a start does last: the cluster is published.
+        graph.at_start.drain(..).for_each(|hook| hook().expect("a start"));
         let (snapshot, counters) = (Arc::clone(&graph.snapshot), Counters::new(&tally));
         let listener = snapshot.listeners[0].id;
-        Self { snapshot, tally, counters, zone, listener }
+        Self { snapshot, tally, counters, listener }
     }
 
     fn core(&self) -> Core {
@@ -219,43 +282,55 @@ impl Bench {
     }
 
     /// The zone's answer, into a reply that is started for it.
-    fn zone(self, names: Vec<NameBuf>) -> Box<dyn FnMut()> {
+    fn zone(names: Vec<NameBuf>) -> Box<dyn FnMut()> {
+        let zone = Zone::load(&zone_file().0, &name("bench.example.")).expect("a zone");
         let mut reply = Reply::new(vec![0; 4096].into_boxed_slice());
         Box::new(move || {
             for name in &names {
                 reply.start(1, Flags::default(), question(name));
-                black_box(self.zone.answer(question(name), false, &mut reply));
+                black_box(zone.answer(question(name), false, &mut reply));
             }
-        })
-    }
-
-    /// The pieces, by name; each closure does a batch of 64 queries.
-    fn piece(self, piece: &str) -> Option<Box<dyn FnMut()>> {
-        let hits = owners("host", "bench.example");
-        let misses = owners("none", "bench.example");
-        Some(match piece {
-            "parse" => self.parse(&hits, false),
-            "parse-opt" => self.parse(&hits, true),
-            "route" => self.route(hits),
-            "reply" => self.reply(hits),
-            "zone" => self.zone(hits),
-            "walk" => self.walk(hits),
-            "walk-nxdomain" => self.walk(misses),
-            "finish" => self.finish(false),
-            "finish-opt" => self.finish(true),
-            "batch" => self.batch(&hits, false, 0),
-            "batch-opt" => self.batch(&hits, true, 0),
-            "batch-nxdomain" => self.batch(&misses, false, 3),
-            "batch-cached" => self.batch(&owners("host", "cached.example"), false, 0),
-            "batch-cached-opt" => self.batch(&owners("host", "cached.example"), true, 0),
-            "batch-refused" => self.batch(&owners("host", "other.example"), false, 5),
-            _ => return None,
         })
     }
 }
 
+/// The pieces, by name; each closure does a batch of 64 queries.
+fn piece(piece: &str) -> Option<Box<dyn FnMut()>> {
+    let hits = owners("host", "bench.example");
+    let misses = owners("none", "bench.example");
+    let auth = Bench::auth;
+    Some(match piece {
+        "parse" => auth().parse(&hits, false),
+        "parse-opt" => auth().parse(&hits, true),
+        "route" => auth().route(hits),
+        "reply" => auth().reply(hits),
+        "zone" => Bench::zone(hits),
+        "walk" => auth().walk(hits),
+        "walk-nxdomain" => auth().walk(misses),
+        "finish" => auth().finish(false),
+        "finish-opt" => auth().finish(true),
+        "batch" => auth().batch(&hits, false, 0),
+        "batch-opt" => auth().batch(&hits, true, 0),
+        "batch-nxdomain" => auth().batch(&misses, false, 3),
+        "batch-cached" => Bench::cached().batch(&owners("host", "cached.example"), false, 0),
+        "batch-cached-opt" => Bench::cached().batch(&owners("host", "cached.example"), true, 0),
+        "batch-refused" => auth().batch(&owners("host", "other.example"), false, 5),
+        "stock-service" => {
+            let number = |n: usize| n * 7919 % SERVICES;
+            let owner = |n| name(&format!("service-{}.shop.svc.cluster.local.", number(n)));
+            let services: Vec<_> = (0..BATCH_DATAGRAMS).map(owner).collect();
+            Bench::stock().batch(&services, false, 0)
+        }
+        "stock-search" => {
+            let searched = owners("www", "example.org.shop.svc.cluster.local");
+            Bench::stock().batch(&searched, false, 3)
+        }
+        _ => return None,
+    })
+}
+
 /// All pieces, in the order of the table.
-const PIECES: [&str; 15] = [
+const PIECES: [&str; 17] = [
     "parse",
     "parse-opt",
     "route",
@@ -271,12 +346,14 @@ const PIECES: [&str; 15] = [
     "batch-cached",
     "batch-cached-opt",
     "batch-refused",
+    "stock-service",
+    "stock-search",
 ];
 
 fn main() {
     if let Ok(wanted) = std::env::var("CORELANE_COUNT") {
         let (piece, rounds) = wanted.split_once(':').expect("CORELANE_COUNT=NAME:ROUNDS");
-        let mut round = Bench::new().piece(piece).expect("a piece");
+        let mut round = self::piece(piece).expect("a piece");
         (0..rounds.parse().expect("a number of rounds")).for_each(|_: u32| round());
         return;
     }
@@ -284,7 +361,7 @@ fn main() {
     let mut group = criterion.benchmark_group("chain");
     group.throughput(Throughput::Elements(BATCH_DATAGRAMS as u64));
     for piece in PIECES {
-        let mut round = Bench::new().piece(piece).expect("a piece");
+        let mut round = self::piece(piece).expect("a piece");
         group.bench_function(piece, |bench| bench.iter(&mut round));
     }
     group.finish();
