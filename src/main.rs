@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
 use corelane::control::supervisor::{Signals, Supervisor};
-use corelane::control::{check, compile, logging, manual, sample, source, version};
+use corelane::control::{check, compile, logging, manual, queries, sample, source, version};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(serve) => run(serve),
         Command::Check(wanted) => tell_faults(&wanted),
+        Command::Queries(wanted) => print_queries(&wanted),
         Command::Help(plugin) => manual::run(plugin.as_deref()),
         Command::Version => {
             logging::print(&format!("{}\n", version::text().trim_end()));
@@ -45,6 +46,22 @@ fn tell_faults(wanted: &args::Check) -> ExitCode {
     let status =
         check::check(input, wanted.format, directives, wanted.port, &mut plugins, &mut out);
     ExitCode::from(status.unwrap_or(1))
+}
+
+/// `corelane queries`: queries on standard output.
+fn print_queries(wanted: &args::Queries) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        logging::fatal(&"no runtime: the kernel refuses descriptors");
+        return ExitCode::from(1);
+    };
+    match runtime.block_on(queries::run(wanted)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            logging::fatal(&format_args!("queries: {message}"));
+            ExitCode::from(1)
+        }
+    }
 }
 
 /// Serves until a signal; control runs on this thread.

@@ -1,11 +1,22 @@
-//! Where load may go: to this machine, or, within a network namespace that a test made, to its
-//! links. Load generators that can be pointed at anybody are a hazard.
+//! Where load may go: to this machine; within a network namespace that a test made, to its links; from
+//! a pod of a Kubernetes cluster, to private addresses. Load generators that can be pointed at anybody
+//! are a hazard.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
+/// What the command line permits beside loopback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// The links of a network namespace that a test made.
+    pub netns: bool,
+    /// From a pod, private addresses.
+    pub cluster: bool,
+}
+
 /// Whether `target` may be put under load; if not, why.
-pub fn check(target: SocketAddr, netns_ok: bool) -> Result<(), String> {
+pub fn check(target: SocketAddr, permit: Permit) -> Result<(), String> {
+    let is_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let ip = match target.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
         ip => ip,
@@ -13,8 +24,11 @@ pub fn check(target: SocketAddr, netns_ok: bool) -> Result<(), String> {
     if ip.is_loopback() {
         return Ok(());
     }
-    if !netns_ok {
-        return Err(format!("{ip} is not a loopback address (see --netns-ok)"));
+    if permit.cluster {
+        return check_in_cluster(ip, is_pod);
+    }
+    if !permit.netns {
+        return Err(format!("{ip} is not a loopback address (see --netns-ok, --cluster-ok)"));
     }
     if is_first_namespace() {
         return Err(format!("{ip}: --netns-ok needs a network namespace made for the test"));
@@ -24,6 +38,21 @@ pub fn check(target: SocketAddr, netns_ok: bool) -> Result<(), String> {
         return Err(format!("{ip}: --netns-ok: this namespace has a default route"));
     }
     Ok(())
+}
+
+fn check_in_cluster(ip: IpAddr, is_pod: bool) -> Result<(), String> {
+    if !is_pod {
+        return Err(format!("{ip}: --cluster-ok: this is no pod of a cluster"));
+    }
+    let is_private = match ip {
+        // RFC 1918; RFC 6598, which some providers give to services.
+        IpAddr::V4(ip) => ip.is_private() || u32::from(ip) >> 22 == 0x6440_0000 >> 22,
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    };
+    match is_private || ip.is_loopback() {
+        true => Ok(()),
+        false => Err(format!("{ip}: --cluster-ok: not a private address")),
+    }
 }
 
 /// Whether this is the network namespace of process 1; also where that cannot be told.
@@ -58,10 +87,22 @@ mod tests {
     #[test]
     fn loopback_only() {
         for good in ["127.0.0.1:53", "127.1.2.3:53", "[::1]:53", "[::ffff:127.0.0.1]:53"] {
-            assert_eq!(check(good.parse().unwrap(), false), Ok(()), "{good}");
+            assert_eq!(check(good.parse().unwrap(), Permit::default()), Ok(()), "{good}");
         }
         for bad in ["192.0.2.1:53", "[2001:db8::1]:53", "0.0.0.0:53", "[::ffff:192.0.2.1]:53"] {
-            assert!(check(bad.parse().unwrap(), false).is_err(), "{bad}");
+            assert!(check(bad.parse().unwrap(), Permit::default()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn private_addresses_only_and_from_pods_only() {
+        for good in ["10.96.0.10", "172.20.0.10", "192.168.1.1", "100.127.255.255", "fd00::a"] {
+            let ip = good.parse().unwrap();
+            assert_eq!(check_in_cluster(ip, true), Ok(()), "{good}");
+            assert!(check_in_cluster(ip, false).is_err(), "{good}");
+        }
+        for bad in ["8.8.8.8", "100.128.0.0", "100.63.255.255", "172.32.0.1", "2001:db8::1"] {
+            assert!(check_in_cluster(bad.parse().unwrap(), true).is_err(), "{bad}");
         }
     }
 

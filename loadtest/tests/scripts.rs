@@ -1,7 +1,8 @@
-//! The scripts beside this crate: their unit tests, and one small measurement from end to end.
+//! The scripts beside this crate: their unit tests, and small measurements from end to end.
 
-use std::path::Path;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -16,40 +17,73 @@ fn unit_tests_in_python() {
     assert!(output.status.success() && !said.contains("Ran 0 tests"), "{said}");
 }
 
+fn has_two_cpus() -> bool {
+    let has = std::thread::available_parallelism().is_ok_and(|count| count.get() >= 2);
+    if !has {
+        eprintln!("skipped: a measurement needs two CPUs");
+    }
+    has
+}
+
+/// `run` with these words, and the folder of its report.
+fn run(name: &str, words: &[&str]) -> (Command, PathBuf) {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_reflect")).parent().unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let reports = target.join(format!("reports-{}", std::process::id()));
+    let mut command = Command::new("python3");
+    command.args(["-B", &format!("{HERE}/run"), "auth"]).args(words).arg("--bin").arg(binaries);
+    command.arg("--out").arg(&reports).env("CARGO_TARGET_DIR", target);
+    (command, reports)
+}
+
+fn read(reports: &Path, name: &str) -> String {
+    std::fs::read_to_string(reports.join(name)).unwrap()
+}
+
 #[test]
 fn a_measurement_leaves_a_report() {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("skipped: a measurement needs two CPUs");
+    if !has_two_cpus() {
         return;
     }
-    let binaries = Path::new(env!("CARGO_BIN_EXE_reflect")).parent().unwrap();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let reports = target.join(format!("reports-{}", std::process::id()));
-    let output = Command::new("python3")
-        .args(["-B", &format!("{HERE}/run"), "auth"])
-        .args(["--against", "reflect,reflect:again,knot:absent=/nonexistent"])
-        .args(["--rounds", "2", "--seconds", "0.2", "--max", "again=1000"])
-        .arg("--bin")
-        .arg(binaries)
-        .arg("--out")
-        .arg(&reports)
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .unwrap();
+    let against = "reflect,reflect:again,knot:absent=/nonexistent";
+    let more = ["--rounds", "2", "--seconds", "0.2", "--max", "again=1000"];
+    let (mut command, reports) = run("whole", &[&["--against", against], &more[..]].concat());
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("left out: absent: /nonexistent is not there"), "{table}");
-    let text = |name: &str| std::fs::read_to_string(reports.join(name)).unwrap();
-    let report: serde_json::Value = serde_json::from_str(&text("auth.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&read(&reports, "auth.json")).unwrap();
     assert_eq!(report["complete"], true);
     assert_eq!(report["rounds"].as_array().unwrap().len(), 2);
     assert_eq!(report["figures"]["again"]["cpu_ratio"]["n"], 2);
     assert_eq!(report["verdicts"][0][0], true);
     assert!(report["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()));
-    let document = text("report.md");
+    let document = read(&reports, "report.md");
     for part in ["## auth: ", "| again ", "loadtest/run auth --against", "](auth-cpu.svg)"] {
         assert!(document.contains(part), "{part}: {document}");
     }
-    assert!(text("auth-cpu.svg").starts_with("<svg "));
+    assert!(read(&reports, "auth-cpu.svg").starts_with("<svg "));
+    std::fs::remove_dir_all(&reports).unwrap();
+}
+
+#[test]
+fn an_interruption_leaves_the_report_of_what_was_complete() {
+    if !has_two_cpus() {
+        return;
+    }
+    let words = ["--against", "reflect", "--rounds", "600", "--seconds", "0.2"];
+    let (mut command, reports) = run("interrupted", &words);
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(process.stderr.take().unwrap()).lines();
+    // The first step is told at once.
+    assert!(said.any(|line| line.unwrap().contains("1 of 600")));
+    let number = process.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &number]).status().unwrap().success());
+    said.for_each(|line| drop(line.unwrap()));
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    let report: serde_json::Value = serde_json::from_str(&read(&reports, "auth.json")).unwrap();
+    assert_eq!(report["complete"], false);
+    assert!(report["figures"]["reflect"]["cpu_us"]["n"].as_u64().is_some_and(|n| n > 0));
+    assert!(read(&reports, "report.md").contains("**not complete**"));
     std::fs::remove_dir_all(&reports).unwrap();
 }

@@ -3,7 +3,7 @@
 //! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
 //! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
 //! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
-//! A sub-command (`check`, `help`, `try`) is one only as the very first argument.
+//! A sub-command (`check`, `queries`, `help`, `try`) is one only as the very first argument.
 //!
 //! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
 //! spelling are derived from clap's own list.
@@ -25,6 +25,8 @@ pub enum Command {
     Serve(Serve),
     /// `check`: read a Corefile, tell all its faults, start nothing.
     Check(Check),
+    /// `queries`: make queries for a load test from what a cluster has.
+    Queries(Queries),
     /// `help`: a plugin's manual; without one the usage and the list of plugins.
     Help(Option<String>),
     /// `-version`: print [`super::version::text`].
@@ -84,6 +86,32 @@ pub struct Check {
     pub port: u16,
 }
 
+/// Which cluster `queries` looks at, and what it prints.
+#[derive(Debug, PartialEq, Eq, clap::Args)]
+pub struct Queries {
+    /// Ask the API server of the cluster that this runs in: so it is where nothing else is said
+    #[arg(long)]
+    pub from_cluster: bool,
+    /// Ask the API server that this file names
+    #[arg(long, value_name = "FILE", conflicts_with = "from_cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Ask the API server at this URL
+    #[arg(long, value_name = "URL", conflicts_with_all = ["from_cluster", "kubeconfig"])]
+    pub endpoint: Option<String>,
+    /// Read manifests instead, files or directories
+    #[arg(
+        long, value_name = "PATH", num_args = 1..,
+        conflicts_with_all = ["from_cluster", "kubeconfig", "endpoint"]
+    )]
+    pub manifests: Vec<PathBuf>,
+    /// The cluster's zone
+    #[arg(long, default_value = "cluster.local")]
+    pub zone: String,
+    /// Instead: what search paths make of these names, which are not in the cluster
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub outside: Vec<String>,
+}
+
 /// A command line that ends the process at once: the text for standard error and the exit status.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -126,6 +154,8 @@ struct Flags {
 enum SubCommand {
     /// Read a Corefile and tell all its faults; status 1 if there are some
     Check(Check),
+    /// Print queries for a load test, made from the services of a cluster
+    Queries(Queries),
     /// Print a plugin's manual
     Help {
         /// The plugin's name
@@ -143,8 +173,9 @@ pub fn parse(
     let program = args.next().unwrap_or_else(|| "corelane".to_owned());
     let args: Vec<String> = args.collect();
     match args.first().map(String::as_str) {
-        Some("check" | "help") => match SubCommand::try_parse_from(&args) {
+        Some("check" | "queries" | "help") => match SubCommand::try_parse_from(&args) {
             Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
+            Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
             Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
             Err(error) => Err(Ended {
                 message: error.to_string().trim_end().to_owned(),
@@ -179,7 +210,11 @@ pub fn usage(program: &str) -> String {
     for sub in SubCommand::command().get_subcommands() {
         let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
         let name = sub.get_name();
-        let operand = if name == "check" { "[FILE] [--format=coredns]" } else { "[PLUGIN]" };
+        let operand = match name {
+            "check" => "[FILE] [--format=coredns]",
+            "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
+            _ => "[PLUGIN]",
+        };
         text.push_str(&format!("\n  {name} {operand}\n    \t{about}"));
     }
     text
@@ -394,6 +429,11 @@ mod tests {
         assert_eq!(read("help file"), Ok(Command::Help(Some("file".into()))));
         assert_eq!(serve("try -p 1053"), Serve { source: Source::Sample, ..serve("-p 1053") });
         assert_eq!(read("check F G").expect_err("two files").status, 2);
+        let Ok(Command::Queries(queries)) = read("queries --manifests a b --zone x") else {
+            panic!("queries")
+        };
+        assert_eq!((queries.manifests.len(), &*queries.zone), (2, "x"));
+        assert_eq!(read("queries --from-cluster --manifests a").expect_err("both").status, 2);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod kube;
 pub mod lint;
 pub mod logging;
 pub mod manual;
+pub mod queries;
 pub mod ready;
 pub mod reload;
 pub mod sample;

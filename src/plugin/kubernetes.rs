@@ -178,6 +178,7 @@ use counters::AS_TOP_LEVEL;
 pub use held::Held;
 use labels::Labels;
 use manifests::Manifests;
+pub use manifests::objects as manifest_objects;
 use settings::{Objects, Settings};
 
 /// The directive.

@@ -8,8 +8,9 @@ use loadtest::lookup::{Lookups, Resolver};
 use loadtest::message::{Edns, rcode};
 use loadtest::slo::{self, Found, Objective};
 use loadtest::source::{self, Source};
+use loadtest::tally::Report;
+use loadtest::target::{self, Permit};
 use loadtest::trace::{self, Trace};
-use loadtest::{tally::Report, target};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -125,6 +126,9 @@ struct Options {
     /// In a network namespace made for a test, without default route: also targets on its links.
     #[arg(long)]
     netns_ok: bool,
+    /// From a pod of a Kubernetes cluster: also targets with private addresses, at a --rate or --slo.
+    #[arg(long)]
+    cluster_ok: bool,
 }
 
 fn parse_rcode(text: &str) -> Result<u8, String> {
@@ -145,7 +149,11 @@ fn main() -> ExitCode {
 
 /// Whether there were answers, or a rate that keeps the objective.
 fn run(options: &Options) -> Result<bool, String> {
-    target::check(options.target, options.netns_ok)?;
+    let permit = Permit { netns: options.netns_ok, cluster: options.cluster_ok };
+    target::check(options.target, permit)?;
+    if options.cluster_ok && options.rate.is_none() && options.slo.is_none() {
+        return Err("--cluster-ok: say how much: --rate, or --slo".into());
+    }
     let (mut asking, own_pace) = asking_of(options)?;
     let mut buffers = Buffers::new(options.batch);
     let mut load = Load {

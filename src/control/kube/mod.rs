@@ -7,11 +7,12 @@
 //! [`config`] says where the server is and who we are; `api` sends a request; `request` says what is
 //! asked, `decode` takes bodies apart as they arrive; `watch` is one kind's list and watch, `check`
 //! repairs what it lost; `state` keeps what was known over a restart; `trouble` tells failures apart;
-//! `metrics` counts.
+//! `metrics` counts. `all` lists once, for a sub-command.
 //!
 //! Guarantees: no object exists whole but the one that is being read; no failure ends anything, it
 //! is told once a while and tried again, with jitter; what was served is served on.
 
+mod all;
 mod api;
 mod check;
 pub mod config;
@@ -32,6 +33,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep};
 
+pub use all::all;
 pub use api::Limits;
 pub use config::{Connect, Tls};
 pub use request::Selectors;

@@ -271,6 +271,18 @@ fn complete(mut object: Object) -> Object {
     object
 }
 
+/// The objects of these kinds in files.
+///
+/// # Errors
+/// What is wrong with a file.
+pub fn objects(paths: &[PathBuf], kinds: &[Kind]) -> Result<Vec<Object>, String> {
+    let mut objects = Vec::new();
+    for (path, _) in files(paths)? {
+        read(&path, kinds, &mut objects)?;
+    }
+    Ok(objects)
+}
+
 /// Names of the namespaces in files, as far as they can be read: for `corelane check`.
 pub fn namespaces(paths: &[PathBuf]) -> Vec<String> {
     let mut objects = Vec::new();
