@@ -382,6 +382,10 @@ impl Turn {
                 Some(Kind::Sleep) => self.wake(id, Fetched::Slept, None, outlet),
                 Some(Kind::Reply) => self.wake(id, self.lateness(id), None, outlet),
                 Some(Kind::Hedge) => self.hedge(id, outlet),
+                // `cancel`: who asked an upstream is told that it is too late, and may say so.
+                Some(Kind::Cancel) if self.slots.flights(id) != [None; 2] => {
+                    self.wake(id, Fetched::Late, None, outlet);
+                }
                 // `cancel`, or a client that took nothing for too long: it ends here.
                 Some(Kind::Cancel | Kind::Client) => self.give_up(id, outlet),
                 None => {}

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A query that still waits **TIMEOUT** (a Go duration, default 5001ms: after 5 s clients have given
-//! up) after it arrived is ended, and its client gets no reply.
+//! up) after it arrived is ended: with SERVFAIL if it waits for an upstream, without a reply if it
+//! waits for anything else.
 //!
 //! ## Examples
 //!

@@ -498,7 +498,9 @@ impl Link {
         let set = here[which].set.get();
         let first = set.members.get(attempt.first as usize);
         let member = first.filter(|_| attempt.set == set.number).map(Arc::clone);
-        if let Some(member) = &member {
+        // What had no time says nothing of the upstream.
+        let cancelled = cx.is_cancelled();
+        if let Some(member) = member.as_ref().filter(|_| !cancelled) {
             if matches!(failure, Failure::Late) {
                 member.upstream.cells.bear(this.read_timeout, now);
                 if set.members.len() > 1 && member.losses.note(true, now) {
@@ -519,7 +521,8 @@ impl Link {
         let began = cx.arrived() + u64::from(attempt.began_micros) * 1_000;
         let over = now.saturating_sub(began) >= FORWARD_QUERY_NANOS
             || attempt.attempts >= this.attempts_max(set.members.len())
-            || attempt.blind;
+            || attempt.blind
+            || cancelled;
         if over {
             return self.give_up(cx, member.as_deref().map(|one| (one, attempt.stream)), failure);
         }

@@ -255,6 +255,23 @@ fn no_more_queries_wait_than_may() {
 }
 
 #[test]
+fn a_query_that_is_cancelled_fails_and_holds_nothing_against_the_upstream() {
+    let upstream = Upstream::new(|heard| match heard.name().starts_with("slow") {
+        true => Vec::new(),
+        false => vec![Act::Say(heard.answer(&[1]))],
+    });
+    let to = upstream.address;
+    let server = serve("cancelled", &format!(". {{\n cancel 80ms\n forward . {to}\n}}\n"));
+    let client = Client::of(&server);
+    for number in 0..5 {
+        let late = client.ask_edns(&format!("slow{number}.test."));
+        assert_eq!((late.rcode, late.ede), (ResponseCode::ServFail, Some(22)));
+        assert!(is_good(&client.ask(&format!("n{number}.test."))));
+    }
+    assert_eq!((upstream.asked(), upstream.probed()), (10, 0));
+}
+
+#[test]
 fn attempts_are_as_many_as_the_corefile_says() {
     let (dead, good) = (silent(), Upstream::new(honest(2)));
     let to = format!("{} {}", dead.address, good.address);

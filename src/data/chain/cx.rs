@@ -617,9 +617,15 @@ impl<'w> Cx<'w> {
         (self.walk.depth == 0 && link == self.link).then_some(place)
     }
 
-    /// Gives the query up, without a reply, when it still waits so long after it arrived.
+    /// Gives the query up when it still waits so long after it arrived: a wait for an upstream is late
+    /// then, any other ends without a reply.
     pub fn cancel_after(&mut self, nanos: Nanos) {
         self.walk.cancel_at = self.walk.arrived.saturating_add(nanos);
+    }
+
+    /// Whether that time has come.
+    pub fn is_cancelled(&self) -> bool {
+        (1..=self.core.now).contains(&self.walk.cancel_at)
     }
 
     /// Has the time that the whole query takes observed once its reply is sent.

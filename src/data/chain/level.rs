@@ -164,7 +164,7 @@ pub struct Level {
 pub const NOBODY: u16 = u16::MAX;
 
 impl Level {
-    pub(super) fn new(buffer: Box<[u8]>) -> Self {
+    pub(in crate::data) fn new(buffer: Box<[u8]>) -> Self {
         Self {
             name: NameBuf::root(),
             lower: NameBuf::root(),

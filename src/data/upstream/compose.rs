@@ -70,7 +70,12 @@ pub fn compose(
     }
     out.extend_from_slice(&question.rtype.to_be_bytes());
     out.extend_from_slice(&question.rclass.to_be_bytes());
-    let print = fingerprint(&out[start..], asked.flags.opcode(), keys);
+    let print = Fingerprint {
+        exact: keys.hash_one(&out[start..]),
+        // Type and class are not letters: they are hashed apart from the name.
+        folded: keys.hash_one((question.lower.as_bytes(), &out[out.len() - 4..])),
+        opcode: asked.flags.opcode(),
+    };
     out.extend_from_slice(brought);
     if asked.edns {
         let at = asked.options_at as usize;
@@ -119,16 +124,19 @@ fn mix_case(name: &mut [u8], mut mix: u64) {
     }
 }
 
-/// Hashes a question: a name in wire form, type and class.
+/// What is remembered of a question in wire form: a name, type and class.
 pub fn fingerprint(question: &[u8], opcode: u8, keys: &Keys) -> Fingerprint {
+    Fingerprint { exact: keys.hash_one(question), folded: folded(question, keys), opcode }
+}
+
+/// Hashes a question without regard to its letters' case.
+fn folded(question: &[u8], keys: &Keys) -> u64 {
     let mut lower = [0; 260];
     let lower = &mut lower[..question.len().min(260)];
     lower.copy_from_slice(&question[..lower.len()]);
-    // Type and class are not letters: they are hashed apart from the name.
     let (name, rest) = lower.split_at_mut(lower.len().saturating_sub(4));
     name.make_ascii_lowercase();
-    let folded = keys.hash_one((&*name, &*rest));
-    Fingerprint { exact: keys.hash_one(question), folded, opcode }
+    keys.hash_one((&*name, &*rest))
 }
 
 /// Judges a message whose id is that of the query which `print` is of.
@@ -141,10 +149,11 @@ pub fn judge(message: &[u8], print: &Fingerprint, keys: &Keys) -> Judged {
         return Judged::Other;
     }
     let Some(question) = question_of(message) else { return Judged::Garbage };
-    let found = fingerprint(question, print.opcode, keys);
-    match found.exact == print.exact {
-        true => Judged::Reply,
-        false if found.folded == print.folded => Judged::CaseLost,
+    if keys.hash_one(question) == print.exact {
+        return Judged::Reply;
+    }
+    match folded(question, keys) == print.folded {
+        true => Judged::CaseLost,
         false => Judged::Other,
     }
 }
@@ -255,6 +264,20 @@ mod tests {
         assert_eq!(owners.len(), 2);
         for owner in owners {
             assert_eq!(owner.as_name().as_bytes(), asked.as_name().as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_composed_is_remembered_as_it_was_sent() {
+        let keys = Keys::default();
+        let mut level = Level::new(vec![0; 512].into_boxed_slice());
+        let name = NameBuf::parse("wWw.Example.org.").expect("a name");
+        level.open(name.as_name(), 1, 1, Default::default());
+        for mix in [None, Some(0x5a5a_a5a5)] {
+            let mut out = Vec::new();
+            let print = compose(&level, &[], 7, mix, &keys, &mut out);
+            let question = question_of(&out).expect("a question");
+            assert_eq!(print, fingerprint(question, 0, &keys));
         }
     }
 

@@ -28,7 +28,7 @@ pub struct Breaker {
     least: u32,
     /// The share of failures that is too much, in sixteenths.
     sixteenths: u32,
-    /// After so long good outcomes count for a recovery: the bad ones may only be known later.
+    /// A window must be so long before good outcomes are a recovery: bad ones may be known later.
     settle: Nanos,
     /// Of the window: seconds at its begin (32 bits), outcomes, failures among them (16 bits each).
     window: AtomicU64,
@@ -71,7 +71,9 @@ impl Breaker {
         let seconds = (now / SECOND) as u32;
         let word = self.window.load(Relaxed);
         let (begin, mut all, mut failed) = ((word >> 32) as u32, (word >> 16) as u16, word as u16);
-        let over = u64::from(seconds.wrapping_sub(begin)) * SECOND >= WINDOW;
+        // After a trip counting begins with what is let through again.
+        let over = u64::from(seconds.wrapping_sub(begin)) * SECOND >= WINDOW
+            || u64::from(begin) < until / SECOND;
         let begin = if over { seconds } else { begin };
         if over {
             (all, failed) = (0, 0);
@@ -92,7 +94,7 @@ impl Breaker {
             self.until.store(now + seconds * SECOND, Relaxed);
             self.trips.store(trips.saturating_add(1), Relaxed);
             (all, failed) = (0, 0);
-        } else if enough && trips > 0 && now - until >= self.settle {
+        } else if enough && trips > 0 && now - u64::from(begin) * SECOND >= self.settle {
             self.trips.store(0, Relaxed);
         }
         self.window.store(pack(all, failed), Relaxed);
@@ -129,7 +131,8 @@ mod tests {
         let breaker = Breaker::of_losses();
         let mut now = 100 * SECOND;
         assert!((0..FORWARD_BREAKER_LOSSES_OF_MIN).any(|_| breaker.note(true, now)));
-        now += SECOND;
+        // However long nobody has asked.
+        now += 100 * SECOND;
         assert!((0..1_000).all(|_| !breaker.note(false, now)) && breaker.is_open(now, 1_000));
         now += LOST_AFTER;
         assert!(!breaker.note(false, now) && !breaker.is_open(now, 1_000));
