@@ -42,6 +42,9 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 pub const ADMIN_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Headers of a request on an admin endpoint.
 pub const ADMIN_HEADERS_MAX: usize = 64;
+/// Passwords of an admin endpoint that are known to be right without computing their hash again: one
+/// a user of whom there are a few, oldest out first.
+pub const ADMIN_PASSWORDS_KNOWN_MAX: usize = 64;
 /// Seconds that an admin connection may be idle, take for a request's head or stall a write (CoreDNS's).
 pub const ADMIN_TIMEOUT_SECONDS: u64 = 5;
 

@@ -98,7 +98,7 @@ impl Directive for Health {
             routes: vec![("/health", Arc::new(Alive))],
             required: true,
             poll: Some(poll),
-            tls: None,
+            web: None,
         });
         Ok(Compiled::nothing())
     }

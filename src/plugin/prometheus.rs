@@ -20,10 +20,11 @@
 //! * `tls` serves over TLS as **WEB_CONFIG_FILE** says, a web configuration file as Prometheus's
 //!   exporters have (YAML). Its `tls_server_config` takes `cert_file` and `key_file` (or `cert` and
 //!   `key` with the PEM text itself), `client_auth_type`, `client_ca_file` (or `client_ca`),
-//!   `min_version`, `max_version`, `cipher_suites` and `curve_preferences`. Files it names are
-//!   relative to its own folder. All are read again at every connection, so a new certificate needs
-//!   no reload. If they cannot be used at the start, that is logged, metrics are not served and
-//!   everything else works. Without `tls_server_config` metrics are served in clear text.
+//!   `min_version`, `max_version`, `cipher_suites` and `curve_preferences`; its `basic_auth_users`
+//!   bcrypt hashes of passwords by user name. Files it names are relative to its own folder. All are
+//!   read again at every connection and request, so a new certificate or password needs no reload.
+//!   If they cannot be used at the start, that is logged, metrics are not served and everything else
+//!   works. Without `tls_server_config` metrics are served in clear text.
 //!
 //! ## Metrics
 //!
@@ -59,10 +60,11 @@
 //! * The port stays open over a reload, and nothing changes if the reload fails.
 //! * Over TLS too HTTP/1.1 is spoken, whatever `http2` says. TLS 1.0 and 1.1 and suites with CBC are
 //!   not spoken, even where the file names them.
-//! * `basic_auth_users`, `headers`, `rate_limit` and `client_allowed_sans` are refused: with them
-//!   metrics are not served.
-//! * If a file is unusable when it is read again, the certificate in use is kept.
-//! * An address is served over TLS if any block asks for it there, not only if the first does.
+//! * `headers`, `rate_limit` and `client_allowed_sans` are refused: with them metrics are not served.
+//! * If a file is unusable when it is read again, the certificate and the passwords in use are kept.
+//! * An address is served over TLS, and for a password, if any block asks for it there, not only if
+//!   the first does. Other endpoints on that address are, too.
+//! * Whoever guesses passwords is slowed down, and gets `429` when too many wait.
 //! * There are no `go_*` and `promhttp_*` families and no native histograms.
 //!
 //! ## Cost
@@ -145,7 +147,7 @@ impl Directive for Prometheus {
             routes: vec![("/metrics", Arc::new(Metrics(tally)))],
             required: false,
             poll: None,
-            tls: self.tls,
+            web: self.tls,
         });
         Ok(Compiled::link(Counting { cells, _shown: shown }))
     }

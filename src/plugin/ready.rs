@@ -82,7 +82,7 @@ impl Directive for Ready {
             routes: vec![("/ready", Arc::new(answers))],
             required: false,
             poll: None,
-            tls: None,
+            web: None,
         });
         Ok(Compiled::nothing())
     }

@@ -8,18 +8,20 @@
 //! Guarantees: a stuck or hostile client holds up nobody: every read of a request head, every
 //! write and every idle connection ends after `ADMIN_TIMEOUT_SECONDS`, heads and connections are
 //! bounded. A route that panics costs its connection only. Neither workers nor control wait for
-//! this thread but in `set`. HTTP/1.0 and 1.1 (RFC 9112); over TLS where an endpoint has a web
-//! configuration file, and then all endpoints on its address are.
+//! this thread but in `set`. HTTP/1.0 and 1.1 (RFC 9112). What an endpoint's web configuration file
+//! asks for (TLS, a password) holds for all endpoints on its address.
 //!
 //! Cost: nothing while nobody asks. Addresses are read as Go reads them: every wildcard (`:8080`,
 //! `0.0.0.0:8080`) takes both families, a name the first of its addresses, IPv4 before IPv6.
 
 mod address;
+mod password;
 mod poll;
 pub mod process;
 mod server;
 mod tls;
 mod unverified;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +33,7 @@ use std::sync::{Arc, PoisonError};
 pub use address::split_host_port;
 pub use poll::SelfPoll;
 use server::{Command, Server, Table};
-use tls::WebTls;
+use web::Web;
 
 #[allow(clippy::disallowed_types, reason = "control's: held while addresses are bound")]
 type Live = std::sync::Mutex<BTreeMap<SocketAddr, Open>>;
@@ -62,9 +64,9 @@ pub struct Endpoint {
     pub required: bool,
     /// Asks the endpoint itself once a second, if that is wanted.
     pub poll: Option<SelfPoll>,
-    /// The web configuration file, if it is served over TLS. One that cannot be used is logged, and
-    /// nothing is served on the address.
-    pub tls: Option<PathBuf>,
+    /// The web configuration file, if it has one: TLS, passwords. One that cannot be used is logged,
+    /// and nothing is served on the address.
+    pub web: Option<PathBuf>,
 }
 
 /// Answers requests for one path.
@@ -122,17 +124,17 @@ impl std::error::Error for AdminError {}
 /// One address of what is wanted: everything that was asked for on it.
 struct Wanted {
     first: Endpoint,
-    tls: Option<PathBuf>,
+    web: Option<PathBuf>,
     required: bool,
     table: Table,
 }
 
 impl Wanted {
-    /// Reads what it needs for TLS; false if that cannot be had, which is logged.
-    fn secure(&mut self) -> bool {
-        let Some(path) = &self.tls else { return true };
-        match WebTls::load(path) {
-            Ok(tls) => self.table.tls = tls.map(Arc::new),
+    /// Reads its web configuration file; false if that cannot be used, which is logged.
+    fn configure(&mut self) -> bool {
+        let Some(path) = &self.web else { return true };
+        match Web::load(path) {
+            Ok(web) => self.table.web = Some(Arc::new(web)),
             Err(error) => {
                 tracing::error!("{error}");
                 return false;
@@ -152,7 +154,7 @@ impl Admin {
     pub fn set(&self, wanted: Vec<Endpoint>) -> Result<(), AdminError> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted = merge(wanted)?;
-        wanted.retain(|_, want| want.secure());
+        wanted.retain(|_, want| want.configure());
         let mut command = Command::default();
         let mut opened = Vec::new();
         for (at, want) in &wanted {
@@ -208,9 +210,9 @@ fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminErr
             }
         };
         let (routes, poll) = (endpoint.routes.clone(), endpoint.poll.clone());
-        let tls = endpoint.tls.clone();
+        let web = endpoint.web.clone();
         let want = merged.entry(at).or_insert_with(|| Wanted {
-            tls: None,
+            web: None,
             required: false,
             table: Table::default(),
             first: endpoint.clone(),
@@ -222,7 +224,7 @@ fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminErr
             }
         }
         want.table.poll = want.table.poll.take().or(poll);
-        want.tls = want.tls.take().or(tls);
+        want.web = want.web.take().or(web);
     }
     Ok(merged)
 }
@@ -230,4 +232,4 @@ fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminErr
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod tls_tests;
+mod web_tests;

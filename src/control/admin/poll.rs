@@ -1,5 +1,8 @@
 //! An endpoint that asks itself once a second and counts how long the answer took, as CoreDNS's
 //! `health` does: a process that is starved of CPU shows it here before its clients complain.
+//!
+//! It asks over the address's own socket; where a web configuration file demands a certificate or a
+//! password, which the process has not, over a stream that never leaves the process.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,17 +14,20 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::server::Tables;
+use super::server::{Asker, Tables, converse};
 use crate::data::tally::{Counter, Histogram, Tally};
 
 const EVERY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// A local answer that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
+/// Octets that a stream within the process holds: more than a request's head.
+const STREAM_BYTES: usize = 1 << 10;
 
 /// What to ask for, and what counts it.
 #[derive(Clone)]
@@ -51,8 +57,12 @@ pub(super) async fn run(bound: SocketAddr, tables: Tables, mut gone: watch::Rece
             _ = gone.changed() => return,
         }
         let Some(poll) = tables.load().poll.clone() else { continue };
+        let by = match tables.load().web.is_some() {
+            true => By::Itself(Arc::clone(&tables), gone.clone()),
+            false => By::Socket(local(bound)),
+        };
         tokio::select! {
-            () = once(&poll, local(bound), &mut client) => {}
+            () = once(&poll, by, &mut client) => {}
             _ = gone.changed() => return,
         }
     }
@@ -66,11 +76,19 @@ fn local(bound: SocketAddr) -> SocketAddr {
     }
 }
 
+/// What a request goes by.
+enum By {
+    /// A connection to this address.
+    Socket(SocketAddr),
+    /// A stream within the process, to these tables, until this sign.
+    Itself(Tables, watch::Receiver<()>),
+}
+
 type Client = SendRequest<Empty<Bytes>>;
 
-async fn once(poll: &SelfPoll, at: SocketAddr, client: &mut Option<Client>) {
+async fn once(poll: &SelfPoll, by: By, client: &mut Option<Client>) {
     let start = Instant::now();
-    let asked = timeout(TIMEOUT, ask(poll.path, at, client)).await;
+    let asked = timeout(TIMEOUT, ask(poll.path, by, client)).await;
     let took = start.elapsed();
     poll.tally.observe(poll.duration, took.as_nanos() as u64);
     let (address, path) = (&poll.address, poll.path);
@@ -94,25 +112,30 @@ async fn once(poll: &SelfPoll, at: SocketAddr, client: &mut Option<Client>) {
 }
 
 /// One request, on the connection of the last one if that is still there.
-async fn ask(path: &str, at: SocketAddr, client: &mut Option<Client>) -> io::Result<()> {
+async fn ask(path: &str, by: By, client: &mut Option<Client>) -> io::Result<()> {
     let alive = client.take().filter(|client| !client.is_closed());
-    let mut sender = match alive {
-        Some(sender) => sender,
-        None => {
-            let stream = TcpStream::connect(at).await?;
-            let (sender, connection) =
-                handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-            tokio::spawn(connection);
-            sender
+    let mut sender = match (alive, by) {
+        (Some(sender), _) => sender,
+        (None, By::Socket(at)) => open(TcpStream::connect(at).await?).await?,
+        (None, By::Itself(tables, gone)) => {
+            let (near, far) = tokio::io::duplex(STREAM_BYTES);
+            tokio::spawn(converse(far, tables, gone, Asker::Itself));
+            open(near).await?
         }
     };
     sender.ready().await.map_err(io::Error::other)?;
     let request = hyper::Request::get(path)
-        .header(HOST, at.to_string())
+        .header(HOST, "localhost")
         .body(Empty::new())
         .map_err(io::Error::other)?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     drop(response);
     *client = Some(sender);
     Ok(())
+}
+
+async fn open(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Client> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(sender)
 }

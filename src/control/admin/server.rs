@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::tls::WebTls;
+use super::password::Admission;
+use super::web::Web;
 use super::{Request, Response, Route, SelfPoll, poll};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEADERS_MAX, ADMIN_TIMEOUT_SECONDS,
@@ -37,7 +38,8 @@ const TIMEOUT: Duration = Duration::from_secs(ADMIN_TIMEOUT_SECONDS);
 pub(super) struct Table {
     pub(super) routes: Vec<(&'static str, Arc<dyn Route>)>,
     pub(super) poll: Option<SelfPoll>,
-    pub(super) tls: Option<Arc<WebTls>>,
+    /// What it asks of its clients.
+    pub(super) web: Option<Arc<Web>>,
 }
 
 impl Table {
@@ -133,23 +135,48 @@ async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::
 /// One connection.
 async fn serve(stream: TcpStream, tables: Tables, gone: watch::Receiver<()>) {
     let paced = Paced { stream, late: None };
-    let tls = tables.load().tls.clone();
-    let Some(tls) = tls else { return converse(paced, tables, gone).await };
-    let handshake = TlsAcceptor::from(tls.config()).accept(paced);
+    let tls = tables.load().web.as_ref().and_then(|web| web.tls());
+    let Some(tls) = tls else { return converse(paced, tables, gone, Asker::Client).await };
+    let handshake = TlsAcceptor::from(tls).accept(paced);
     if let Ok(Ok(stream)) = timeout(TIMEOUT, handshake).await {
-        converse(stream, tables, gone).await;
+        converse(stream, tables, gone, Asker::Client).await;
     }
 }
 
+/// Who asks on a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Anybody.
+    Client,
+    /// This process, which needs no password.
+    Itself,
+}
+
 /// Answers requests. After the sign it ends with the one that is being answered.
-async fn converse(
+pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     tables: Tables,
     mut gone: watch::Receiver<()>,
+    asker: Asker,
 ) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let response = answer(&tables.load(), &request);
-        async move { Ok::<_, Infallible>(response) }
+        let table = tables.load_full();
+        async move {
+            let admission = match &table.web {
+                Some(web) if asker == Asker::Client => web.admits(request.headers()).await,
+                _ => Admission::Granted,
+            };
+            Ok::<_, Infallible>(match admission {
+                Admission::Granted => answer(&table, &request),
+                Admission::Refused => {
+                    let mut response = refusal(401, "Unauthorized\n");
+                    let challenge = HeaderValue::from_static("Basic");
+                    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                    response
+                }
+                Admission::Busy => refusal(429, "Too Many Requests\n"),
+            })
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -173,19 +200,26 @@ fn answer(table: &Table, request: &hyper::Request<Incoming>) -> hyper::Response<
         query: request.uri().query().unwrap_or(""),
         accept: accept.unwrap_or(""),
     };
-    let known = table.route(asked.path);
-    let given = match known {
-        Some(route) => route.answer(&asked),
-        None => Response::text(404, "404 page not found\n"),
-    };
+    match table.route(asked.path) {
+        Some(route) => response(route.answer(&asked)),
+        None => refusal(404, "404 page not found\n"),
+    }
+}
+
+/// What Go's `http.Error` makes.
+fn refusal(status: u16, text: &str) -> hyper::Response<Full<Bytes>> {
+    let mut response = response(Response::text(status, text));
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn response(given: Response) -> hyper::Response<Full<Bytes>> {
     let mut response = hyper::Response::new(Full::new(Bytes::from(given.body)));
     *response.status_mut() = hyper::StatusCode::from_u16(given.status)
         .unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(given.content_type));
-    if known.is_none() {
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    }
+    let kind = HeaderValue::from_static(given.content_type);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 

@@ -26,7 +26,7 @@ fn endpoint(address: &str, path: &'static str, body: &'static str) -> Endpoint {
         routes: vec![(path, Arc::new(Fixed(body)))],
         required: true,
         poll: None,
-        tls: None,
+        web: None,
     }
 }
 
@@ -49,7 +49,7 @@ fn get(at: SocketAddr, path: &str) -> io::Result<(u16, String)> {
 
 /// Whether it happens while the test has patience.
 #[allow(clippy::disallowed_methods, reason = "a test's thread may sleep")]
-fn patiently(mut happens: impl FnMut() -> bool) -> bool {
+pub(super) fn patiently(mut happens: impl FnMut() -> bool) -> bool {
     (0..2000).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         happens()

@@ -1,239 +1,33 @@
-//! TLS on an endpoint, by a web configuration file as Prometheus's exporters take it (YAML).
-//!
-//! The file and what it names are read at every connection, as in CoreDNS, so that new certificates
-//! need no reload; keys are only parsed again when something has changed. While what is there now
-//! cannot be used, what was read before is, and the log says so once.
-//!
-//! What would be less protection than was asked for is refused: basic authentication, headers, a rate
-//! limit, names of clients.
-//! Cost: a connection reads up to four small files. TLS 1.2 and 1.3 (RFC 5246, RFC 8446).
+//! TLS on an endpoint: what a web configuration file says, as rustls is told it (TLS 1.2 and 1.3,
+//! RFC 5246, RFC 8446). Errors are in CoreDNS's words. It reads no files: `web.rs` does.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
-use serde::Deserialize;
 
 use super::unverified::Unverified;
+use super::web::Files;
 
-/// The whole file. Names and defaults are the exporter toolkit's.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Web {
-    tls_server_config: Files,
-    http_server_config: Http,
-    rate_limit: Rate,
-    basic_auth_users: Option<std::collections::BTreeMap<String, String>>,
+/// What a web configuration file, and those that it names, hold.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Texts {
+    pub(super) web: Vec<u8>,
+    /// The chain and its key (PEM); empty where TLS is not spoken.
+    pub(super) cert: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    /// The authorities of clients (PEM), if any are named.
+    pub(super) roots: Vec<u8>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Files {
-    cert: String,
-    key: String,
-    client_ca: String,
-    cert_file: String,
-    key_file: String,
-    client_auth_type: String,
-    client_ca_file: String,
-    cipher_suites: Vec<String>,
-    curve_preferences: Vec<String>,
-    min_version: Option<String>,
-    max_version: Option<String>,
-    /// Read only: the preference is the server's.
-    #[serde(rename = "prefer_server_cipher_suites")]
-    _prefer: Option<bool>,
-    client_allowed_sans: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Http {
-    /// Read only: HTTP/1.1 is spoken whatever it says.
-    #[serde(rename = "http2")]
-    _http2: Option<bool>,
-    headers: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Rate {
-    #[serde(rename = "burst")]
-    _burst: u64,
-    interval: String,
-}
-
-/// Why TLS cannot be served, in CoreDNS's words.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum TlsError {
-    /// There is no such file.
-    Missing(PathBuf),
-    /// The file, or one that it names, cannot be used.
-    Bad(String),
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TlsError::Missing(path) => {
-                write!(f, "TLS config file does not exist: {}", path.display())
-            }
-            TlsError::Bad(why) => write!(f, "Failed to start HTTPS metrics server: {why}"),
-        }
-    }
-}
-
-/// The configuration of an address, as new as its files.
-pub(super) struct WebTls {
-    path: PathBuf,
-    current: ArcSwap<Current>,
-}
-
-/// What was read last.
-struct Current {
-    /// What the files held.
-    texts: Vec<Vec<u8>>,
-    config: Arc<ServerConfig>,
-    /// Why what is there now cannot be used.
-    trouble: Option<String>,
-}
-
-impl WebTls {
-    /// Reads the file; None where it says nothing about TLS: then HTTP is served in clear text.
-    pub(super) fn load(path: &Path) -> Result<Option<Self>, TlsError> {
-        let (web, text) = match read_web(path) {
-            Ok(read) => read,
-            Err((ErrorKind::NotFound, _)) => return Err(TlsError::Missing(path.to_owned())),
-            Err((_, why)) => return Err(TlsError::Bad(why)),
-        };
-        let files = usable(&web).map_err(TlsError::Bad)?;
-        if !says_anything(files) {
-            return Ok(None);
-        }
-        let texts = read_files(path, files, text).map_err(TlsError::Bad)?;
-        let config = configure(files, &texts).map_err(TlsError::Bad)?;
-        let current = ArcSwap::from_pointee(Current { texts, config, trouble: None });
-        Ok(Some(Self { path: path.to_owned(), current }))
-    }
-
-    /// For a connection that comes now.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        let current = self.current.load_full();
-        let next = match self.renew(&current) {
-            Ok(None) => return Arc::clone(&current.config),
-            Ok(Some(next)) => next,
-            Err(why) if current.trouble.as_ref() == Some(&why) => {
-                return Arc::clone(&current.config);
-            }
-            Err(why) => {
-                tracing::error!("{}: {why}: the certificate in use is kept", self.path.display());
-                let (texts, config) = (current.texts.clone(), Arc::clone(&current.config));
-                Current { texts, config, trouble: Some(why) }
-            }
-        };
-        let config = Arc::clone(&next.config);
-        self.current.store(Arc::new(next));
-        config
-    }
-
-    /// What is there now, unless it is what was read last.
-    fn renew(&self, current: &Current) -> Result<Option<Current>, String> {
-        let (web, text) = read_web(&self.path).map_err(|(_, why)| why)?;
-        let files = usable(&web)?;
-        if !says_anything(files) {
-            return Err("TLS config is not present".into());
-        }
-        let texts = read_files(&self.path, files, text)?;
-        if texts == current.texts && current.trouble.is_none() {
-            return Ok(None);
-        }
-        let config = match texts == current.texts {
-            true => Arc::clone(&current.config),
-            false => configure(files, &texts)?,
-        };
-        Ok(Some(Current { texts, config, trouble: None }))
-    }
-}
-
-fn read_web(path: &Path) -> Result<(Web, Vec<u8>), (ErrorKind, String)> {
-    let text = std::fs::read(path).map_err(|error| (error.kind(), unreadable(path, &error)))?;
-    let bad = |why: String| (ErrorKind::InvalidData, format!("{}: {why}", path.display()));
-    let letters = std::str::from_utf8(&text).map_err(|error| bad(error.to_string()))?;
-    let web: Option<Web> = serde_saphyr::from_str(letters).map_err(|error| {
-        let error = error.to_string();
-        bad(format!("yaml: {}", error.lines().next().unwrap_or_default()))
-    })?;
-    Ok((web.unwrap_or_default(), text))
-}
-
-/// What it says about TLS, if it asks for nothing that would not be done.
-fn usable(web: &Web) -> Result<&Files, String> {
-    let refused = [
-        ("basic_auth_users", web.basic_auth_users.as_ref().is_some_and(|users| !users.is_empty())),
-        ("headers", !web.http_server_config.headers.is_empty()),
-        ("rate_limit", !matches!(web.rate_limit.interval.as_str(), "" | "0" | "0s")),
-        ("client_allowed_sans", web.tls_server_config.client_allowed_sans.is_some()),
-    ];
-    match refused.iter().find(|(_, is_asked)| *is_asked) {
-        Some((name, _)) => Err(format!("{name} is not supported")),
-        None => Ok(&web.tls_server_config),
-    }
-}
-
-fn says_anything(files: &Files) -> bool {
-    let Files { cert, key, client_ca, cert_file, key_file, .. } = files;
-    let words = [cert, key, client_ca, cert_file, key_file, &files.client_ca_file];
-    words.iter().any(|word| !word.is_empty()) || !files.client_auth_type.is_empty()
-}
-
-/// The file itself, chain, key, and the authorities of clients (empty without).
-fn read_files(path: &Path, files: &Files, web: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read(&path).map_err(|error| (unreadable(&path, &error), path))
-    };
-    let pem = |what: &str, file: &str, text: &str| match (file, text) {
-        ("", "") => Err(format!("missing one of {what} or {what}_file")),
-        ("", text) => Ok(text.as_bytes().to_vec()),
-        (file, _) => read(file).map_err(|(why, path)| {
-            format!("failed to read {what}_file ({}): {why}", path.display())
-        }),
-    };
-    // Both are looked for before one is read.
-    if files.key.is_empty() && files.key_file.is_empty() && !files.cert_file.is_empty() {
-        return Err("missing one of key or key_file".into());
-    }
-    let cert = pem("cert", &files.cert_file, &files.cert)?;
-    let key = pem("key", &files.key_file, &files.key)?;
-    let roots = match files.client_ca_file.as_str() {
-        "" => files.client_ca.as_bytes().to_vec(),
-        file => read(file).map_err(|(why, _)| why)?,
-    };
-    Ok(vec![web, cert, key, roots])
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    let why = match error.kind() {
-        ErrorKind::NotFound => "no such file or directory".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("open {}: {why}", path.display())
-}
-
-fn configure(files: &Files, texts: &[Vec<u8>]) -> Result<Arc<ServerConfig>, String> {
-    let [_, cert, key, roots] = texts else {
-        return Err("missing one of cert or cert_file".into());
-    };
+/// Rustls's configuration for what `files` say and `texts` hold.
+pub(super) fn configure(files: &Files, texts: &Texts) -> Result<Arc<ServerConfig>, String> {
+    let Texts { cert, key, roots, .. } = texts;
     let words = |why: &dyn fmt::Display| format!("failed to load X509KeyPair: {why}");
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
     let chain = chain.map_err(|error| words(&error))?;

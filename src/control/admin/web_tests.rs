@@ -1,17 +1,20 @@
-//! TLS on an endpoint, with certificates made here and over real sockets.
+//! TLS and passwords on an endpoint, with certificates made here and over real sockets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::tls::TlsError;
+use super::web::WebError;
 use super::*;
+use crate::data::tally::{Format, Tally, families};
 
 type Pair = CertifiedKey<KeyPair>;
 
@@ -58,14 +61,14 @@ impl Route for Fixed {
     }
 }
 
-fn endpoint(tls: &Path) -> Endpoint {
+fn endpoint(web: &Path) -> Endpoint {
     Endpoint {
         name: "metrics",
         address: "127.0.0.1:0".into(),
         routes: vec![("/metrics", Arc::new(Fixed))],
         required: false,
         poll: None,
-        tls: Some(tls.to_owned()),
+        web: Some(web.to_owned()),
     }
 }
 
@@ -177,11 +180,16 @@ fn what_cannot_be_used_is_said_in_coredns_s_words_and_not_served() {
         (both("  cipher_suites: [x]\n"), "unknown cipher: x"),
         (both("  curve_preferences: [x]\n"), "unknown curve: x"),
         (both("  cert_fiel: x\n"), "cert_fiel"),
-        (both("basic_auth_users:\n  a: b\n"), "basic_auth_users is not supported"),
+        (both("basic_auth_users:\n  a: b\n"), "hashedSecret too short to be a bcrypted password"),
+        (both(&user(&HASH.replacen('$', "x", 1))), "must start with '$', but hashedSecret"),
+        (both(&user(&HASH.replace("$2y", "$3y"))), "version '3' requested is newer"),
+        (both(&user(&HASH.replace("$04", "$33"))), "cost 33 is outside allowed inclusive range"),
+        (both(&user(&HASH.replace("$04", "$ab"))), "parsing \"ab\": invalid syntax"),
+        (both(&user(&HASH.replace("$04", "$04$"))), "malformed hash"),
         (both("  client_allowed_sans: [a]\n"), "client_allowed_sans is not supported"),
     ] {
         let path = folder.write("web.yml", &text);
-        let error = WebTls::load(&path).err().expect(&text).to_string();
+        let error = Web::load(&path).err().expect(&text).to_string();
         assert!(error.starts_with("Failed to start HTTPS metrics server: "), "{error}");
         assert!(error.contains(words) && !error.contains('\n'), "{text}: {error}");
         let admin = Admin::start().unwrap();
@@ -189,7 +197,7 @@ fn what_cannot_be_used_is_said_in_coredns_s_words_and_not_served() {
         assert!(admin.addresses().is_empty(), "{text}");
     }
     let gone = folder.0.join("none.yml");
-    assert_eq!(WebTls::load(&gone).err(), Some(TlsError::Missing(gone)));
+    assert_eq!(Web::load(&gone).err(), Some(WebError::Missing(gone)));
 }
 
 #[test]
@@ -209,6 +217,86 @@ fn every_option_that_is_known_is_taken() {
     // A file that says nothing of TLS: clear text.
     for text in ["", "# nothing\n", "http_server_config:\n  http2: true\n"] {
         let path = folder.write("plain.yml", text);
-        assert!(matches!(WebTls::load(&path), Ok(None)), "{text:?}");
+        assert!(matches!(Web::load(&path), Ok(web) if web.tls().is_none()), "{text:?}");
     }
+}
+
+/// A line of users: `scraper` with this hash.
+fn user(hash: &str) -> String {
+    format!("basic_auth_users:\n  scraper: {hash}\n")
+}
+
+/// Of the password `secret`, at the least cost there is.
+const HASH: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
+
+/// Status and headers of what a request in clear text is answered.
+fn status(at: SocketAddr, credentials: Option<&str>) -> (u16, String) {
+    let mut stream = connect(at);
+    let encoded = credentials.map(|text| STANDARD.encode(text));
+    let header = encoded.map_or(String::new(), |text| format!("Authorization: basic {text}\r\n"));
+    let rest = "Host: a\r\nConnection: close\r\n\r\n";
+    write!(stream, "GET /metrics HTTP/1.1\r\n{header}{rest}").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text[9..12].parse().unwrap(), text.to_ascii_lowercase())
+}
+
+#[test]
+fn only_users_with_their_passwords_are_answered() {
+    let folder = Folder::new("users");
+    let path = folder.write("web.yml", &user(HASH));
+    let admin = Admin::start().unwrap();
+    admin.set(vec![endpoint(&path)]).unwrap();
+    let at = admin.addresses()[0];
+    let (code, text) = status(at, None);
+    assert_eq!(code, 401);
+    assert!(text.contains("www-authenticate: basic\r\n"), "{text}");
+    assert!(text.ends_with("\r\n\r\nunauthorized\n"), "{text}");
+    for _ in 0..2 {
+        // The second time it is known to be right.
+        assert_eq!(status(at, Some("scraper:secret")).0, 200);
+    }
+    for wrong in ["scraper:secre", "scraper:", "scraper", "other:secret", ":secret", ""] {
+        assert_eq!(status(at, Some(wrong)).0, 401, "{wrong:?}");
+    }
+    // Who is no user any more is not answered, whatever was known of him.
+    folder.write("web.yml", &user(HASH).replace("scraper", "other"));
+    assert_eq!(status(at, Some("scraper:secret")).0, 401);
+    assert_eq!(status(at, Some("other:secret")).0, 200);
+    // A file that cannot be used changes nothing: nobody comes in who could not before.
+    folder.write("web.yml", "basic_auth_users: [");
+    assert_eq!(status(at, None).0, 401);
+    assert_eq!(status(at, Some("other:secret")).0, 200);
+    folder.write("web.yml", "");
+    assert_eq!(status(at, None).0, 200);
+}
+
+#[test]
+fn an_endpoint_that_asks_for_keys_and_passwords_polls_itself() {
+    let folder = Folder::new("poll");
+    let own = pair();
+    folder.write_pair(&own);
+    folder.write("ca.pem", &own.cert.pem());
+    let strict = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
+    let path = folder.write("web.yml", &format!("{FILES}{strict}{}", user(HASH)));
+    let tally = Tally::new(1);
+    let poll = SelfPoll {
+        address: ":0".into(),
+        path: "/metrics",
+        tally: Arc::clone(&tally),
+        duration: tally.histogram(&families::HEALTH_DURATION, &[]),
+        failures: tally.counter(&families::HEALTH_FAILURES, &[]),
+    };
+    let failures = poll.failures;
+    let admin = Admin::start().unwrap();
+    admin.set(vec![Endpoint { poll: Some(poll), ..endpoint(&path) }]).unwrap();
+    let observed = || {
+        let mut out = String::new();
+        tally.scrape(&mut out, Format::Text004);
+        !out.contains("\ncoredns_health_request_duration_seconds_count 0\n")
+    };
+    assert!(super::tests::patiently(observed), "polled");
+    assert_eq!(tally.value(failures), 0);
+    // The way in for the process is none for others.
+    assert!(get(admin.addresses()[0], &own, None).is_err());
 }
