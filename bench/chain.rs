@@ -27,7 +27,7 @@ use corelane::data::tally::Tally;
 use corelane::data::transport::Lane;
 use corelane::data::turn::{Outlet, Turn};
 use corelane::data::upstream::table::Upstreams;
-use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX};
+use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, SPENT_MAX};
 use corelane::publish::Turns;
 use corelane::snapshot::Snapshot;
 use corelane::wire::{Flags, NameBuf, Question, Reply, Section, parse_query, rclass, rtype};
@@ -192,6 +192,7 @@ impl Bench {
             large: Large::new(),
             upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
+            spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
         }
     }
 

@@ -31,10 +31,10 @@
 //! - [`mail`]: a bounded ring to each worker (a snapshot is published, a table was replaced, a
 //!   flight has landed, drain), and a ring of events from each worker to control (what
 //!   [`Cx::tell`](data::chain::Cx::tell) puts in: log lines, errors, counters with labels made from
-//!   the query). A full ring drops and counts; nobody waits. An eventfd wakes a worker, only when it
-//!   sleeps.
-//! - [`cells`]: what workers share: flights of misses. Touched by a query that waits, never by one
-//!   that is answered from memory.
+//!   the query), with a queue of what control shall drop for the workers. A full ring drops and counts;
+//!   nobody waits. An eventfd wakes a worker, only when it sleeps.
+//! - [`cells`]: what workers share: flights of misses, and permits for what is bounded in the whole
+//!   process. Touched by a query that waits, never by one that is answered from memory.
 //!
 //! # The life of a query
 //!
@@ -58,7 +58,8 @@
 //!    [`Step`](data::chain::Step), what it sees is a [`Cx`](data::chain::Cx), and where the query
 //!    stands is plain data: a cursor, a stack of frames, a stack of levels (questions with their replies).
 //!    A query that waits is therefore copied into a *slot* (`data/slot.rs`) and goes on from there, in
-//!    the generation that it began in; no native stack and no future survives a wait.
+//!    the generation that it began in; no native stack and no future survives a wait. A stream, which
+//!    may wait for long, keeps of a generation only the links that it will be resumed in.
 //!    What is asked of an upstream goes out by the worker's own sockets (`data/upstream/`): composed
 //!    from the level's question, sent in one batch at the end of the turn, and what comes back is
 //!    matched with it before anything else is done.
@@ -75,7 +76,9 @@
 //!    only by `Reply::adopt`, which walks them once, whole.
 //! 3. `serve` and `resume` never block, await or log, and neither lock nor allocate. Every walk is
 //!    bounded in frames, depth, questions and waits; past a bound it is SERVFAIL and a counter. Nothing
-//!    borrowed and nothing counted survives a step: it is in the reply, the frame, or `Cx::keep`.
+//!    borrowed survives a step: it is in the reply, the frame, or `Cx::keep`, as plain data. What is
+//!    counted survives in three places, all of them the walk's, which gives it back however it ends: a
+//!    value that a stream hands out (`Cx::carry`), a permit (`Cx::hold`), led flights (`Cx::lead`).
 //! 4. A reply is Empty, Written, Failed(rcode) or Dropped ([`ReplyState`](data::chain::ReplyState)).
 //!    Written says nothing of its rcode. Failed is an rcode that no plugin wrote, which `finish` writes.
 //!    A chain that ends without an answer is Failed(SERVFAIL); Empty and Dropped send nothing.

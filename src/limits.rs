@@ -193,8 +193,9 @@ pub const TSIG_FUDGE_SECONDS: u16 = 300;
 /// and a time.
 pub const TSIG_BYTES_MAX: usize = NAME_BYTES_MAX + 10 + 13 + 16 + TSIG_MAC_BYTES_MAX + 6;
 
-/// Zones of ended transfers that wait to be dropped by control; those of more are dropped at once.
-pub const TRANSFERS_ENDED_MAX: usize = 64;
+/// What workers are done with and control has yet to drop: zones whose transfers have ended, what of a
+/// graph streams had kept. More than that is dropped by the worker itself, at once.
+pub const SPENT_MAX: usize = 64;
 
 /// Octets of an event from a worker to control: a name, a message's fields, some metadata.
 pub const EVENT_BYTES_MAX: usize = 768;

@@ -22,7 +22,9 @@ use crate::mail::{Mail, Mailbox};
 #[derive(Debug, Default)]
 struct TurnNumber {
     turn: AtomicU64,
-    /// Number of the oldest generation that the worker still holds.
+    /// Number of the oldest generation that the worker still holds as a whole.
+    whole: AtomicU64,
+    /// Number of the oldest generation of which the worker still holds anything.
     oldest: AtomicU64,
     /// The epoch in which the worker has refreshed its readers.
     refreshed: AtomicU64,
@@ -77,11 +79,12 @@ impl Turns {
     }
 
     /// Worker `index` ends its turn: it holds nothing that it has loaded, but for what its readers
-    /// have been refreshed to.
-    pub fn end(&self, index: u16, oldest_generation: u64, refreshed: u64) {
+    /// have been refreshed to, and its generations: the oldest `whole` one, the `oldest` of all.
+    pub fn end(&self, index: u16, (whole, oldest): (u64, u64), refreshed: u64) {
         let this = &self.numbers[index as usize];
         this.refreshed.store(refreshed, Ordering::Release);
-        this.oldest.store(oldest_generation, Ordering::Release);
+        this.whole.store(whole, Ordering::Release);
+        this.oldest.store(oldest, Ordering::Release);
         let turn = this.turn.load(Ordering::Relaxed);
         this.turn.store((turn | 1) + 1, Ordering::Release);
     }
@@ -100,8 +103,14 @@ impl Turns {
         }
     }
 
-    /// Whether no worker holds a generation below `generation` any more.
+    /// Whether no worker holds a generation below `generation` any more, but for what streams need
+    /// until they end.
     pub fn is_released(&self, generation: u64) -> bool {
+        self.numbers.iter().all(|one| one.whole.load(Ordering::Acquire) >= generation)
+    }
+
+    /// Whether no worker holds anything of a generation below `generation` any more.
+    pub fn is_over(&self, generation: u64) -> bool {
         self.numbers.iter().all(|one| one.oldest.load(Ordering::Acquire) >= generation)
     }
 }
@@ -205,7 +214,7 @@ mod tests {
         turns.begin(0);
         reader.refresh();
         assert_eq!((*reader.get(), old.strong_count()), (2, 1), "control drops last");
-        turns.end(0, 0, turns.epoch());
+        turns.end(0, (0, 0), turns.epoch());
         while old.upgrade().is_some() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -223,13 +232,14 @@ mod tests {
         assert!(weak.upgrade().is_some());
         assert_eq!((held.as_str(), value.load().as_str()), ("old", "new"));
         drop(held);
-        turns.end(1, 7, turns.epoch());
-        turns.end(0, 0, turns.epoch());
+        turns.end(1, (7, 7), turns.epoch());
+        turns.end(0, (0, 0), turns.epoch());
         while weak.upgrade().is_some() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert!(!turns.is_released(7), "worker 0 has not said so");
-        turns.end(0, 8, turns.epoch());
+        turns.end(0, (8, 6), turns.epoch());
         assert!(turns.is_released(7) && !turns.is_released(8));
+        assert!(turns.is_over(6) && !turns.is_over(7), "worker 0 holds a part of 6");
     }
 }

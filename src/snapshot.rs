@@ -106,6 +106,7 @@ impl Block {
 pub struct MetaRef(pub u16);
 
 /// A zone of a block on a listener.
+#[derive(Clone)]
 pub struct Server {
     /// The zone, lower-cased.
     pub zone: NameBuf,

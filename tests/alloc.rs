@@ -23,7 +23,7 @@ use corelane::data::turn::{Outlet, Turn};
 use corelane::data::upstream::network::{ChannelId, Network, Queries};
 use corelane::data::upstream::table::Upstreams;
 use corelane::data::upstream::{Unreached, Upstream};
-use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES};
+use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES, SPENT_MAX};
 use corelane::publish::Turns;
 use corelane::wire::{NameBuf, rcode, records, rtype};
 use crossbeam::queue::ArrayQueue;
@@ -273,6 +273,7 @@ impl Served {
             large: Large::new(),
             upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
+            spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
         };
         let listener = graph.snapshot.listeners[0].id;
         let turn = Turn::new(core, counters, Arc::clone(&graph.snapshot));

@@ -1,13 +1,12 @@
 //! Counting never allocates: a counting allocator watches a core count.
 
-use corelane::data::tally::{BUCKETS_TIME, Family, Kind, Tally, families};
+use corelane::data::tally::{BUCKETS_TIME, Family, Tally, families};
 
 mod counting;
 
 use counting::allocated;
 
-static TIMES: Family =
-    Family { name: "t_seconds", help: "", kind: Kind::Histogram(&BUCKETS_TIME), labels: &["zone"] };
+static TIMES: Family = Family::histogram("t_seconds", &BUCKETS_TIME, &["zone"], "");
 
 #[test]
 fn counting_never_allocates() {

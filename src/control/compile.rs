@@ -64,11 +64,8 @@ impl Drop for Part {
     }
 }
 
-/// What a new part asks for once it is published.
-type Fresh = (Arc<Part>, Vec<Task>);
-
-/// What a new part asks for before anything is bound.
-type Early = (Arc<Part>, Vec<Task>);
+/// A new part, and the tasks that it asks for.
+type Tasks = (Arc<Part>, Vec<Task>);
 
 /// A compiled Corefile.
 pub struct Graph {
@@ -82,8 +79,10 @@ pub struct Graph {
     pub banner: Vec<String>,
     /// SHA-512 of the Corefile's tokens.
     pub hash: [u8; 64],
-    fresh: Vec<Fresh>,
-    early: Vec<Early>,
+    /// To be run once it is published.
+    fresh: Vec<Tasks>,
+    /// To be run before anything is bound.
+    early: Vec<Tasks>,
     waits: Vec<Task>,
     /// What [`bind`](Self::bind) makes the snapshot from.
     unbound: (BTreeMap<SocketAddr, Route>, Vec<Block>),
@@ -332,7 +331,9 @@ pub fn compile(
     for (index, plan) in planned.into_iter().enumerate() {
         for (zone, (listener, server)) in plan.servers.iter().enumerate() {
             let address = plan.transports[*listener];
-            let route = routes.entry(address).or_insert_with(|| Route::new(&plan.facts));
+            let route = routes
+                .entry(address)
+                .or_insert_with(|| Route { timeouts: plan.facts.timeouts, ..Route::default() });
             route.any_class |= plan.facts.any_class;
             route.shed |= plan.facts.shed;
             route.keys.extend(plan.facts.tsig_keys.iter().cloned());
@@ -354,6 +355,7 @@ pub fn compile(
 }
 
 /// What is known of a listener before it is bound.
+#[derive(Default)]
 struct Route {
     zones: BTreeMap<String, (NameBuf, Vec<Place>)>,
     any_class: bool,
@@ -361,19 +363,6 @@ struct Route {
     keys: Vec<TsigKey>,
     steering: Option<Steering>,
     timeouts: crate::snapshot::Timeouts,
-}
-
-impl Route {
-    fn new(facts: &Facts) -> Self {
-        Self {
-            zones: BTreeMap::new(),
-            any_class: false,
-            shed: false,
-            keys: Vec::new(),
-            steering: None,
-            timeouts: facts.timeouts,
-        }
-    }
 }
 
 fn banner(server: &Server, address: SocketAddr) -> String {

@@ -1,5 +1,6 @@
 //! The workers, as control sees them: threads, mailboxes, turn numbers, rings of events.
 
+use std::any::Any;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,41 +16,40 @@ use crate::data::chain::{Core, Event};
 use crate::data::counters::Counters;
 use crate::data::large::Large;
 use crate::data::rng::Rng;
-use crate::data::tally::{Family, Gauge, Kind, Tally};
+use crate::data::tally::{Family, Gauge, Tally};
 use crate::data::transport::engine::Engine;
 use crate::data::transport::sockets::Steering;
 use crate::data::transport::stream::{StreamCounters, Streams};
 use crate::data::turn::Turn;
 use crate::data::upstream::table::Upstreams;
 use crate::data::worker::{Seat, Worker};
-use crate::limits::{DETACHED_MAX, DRAIN_SECONDS_MAX, EVENTS_MAX};
+use crate::limits::{DETACHED_MAX, DRAIN_SECONDS_MAX, EVENTS_MAX, SPENT_MAX};
 use crate::mail::{Bell, Mail, Mailbox};
 use crate::publish::{Published, Turns};
 use crate::snapshot::Snapshot;
 use crate::sys;
 
-static IO_ENGINE: Family = Family {
-    name: "corelane_io_engine",
-    help: "1 for the engine that carries datagrams.",
-    kind: Kind::Gauge,
-    labels: &["engine"],
-};
+static IO_ENGINE: Family =
+    Family::gauge("corelane_io_engine", &["engine"], "1 for the engine that carries datagrams.");
 
-/// The rings of events, one a worker.
+/// What workers leave to control: rings of events, one a worker, and what it shall drop.
 pub struct Events {
     rings: Vec<Arc<ArrayQueue<Event>>>,
+    spent: Arc<ArrayQueue<Arc<dyn Any + Send + Sync>>>,
     bell: Arc<Bell>,
 }
 
 impl Events {
     /// Waits until there is an event; what comes within a few milliseconds comes together.
     pub async fn wait(&self) {
-        self.bell.wait_unless(|| self.rings.iter().any(|ring| !ring.is_empty())).await;
+        let is_any = || self.rings.iter().any(|ring| !ring.is_empty()) || !self.spent.is_empty();
+        self.bell.wait_unless(is_any).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
     /// Takes what is there in the order of time, as much as all rings hold at most.
     pub fn drain(&self, mut take: impl FnMut(&Event)) {
+        while self.spent.pop().is_some() {}
         let mut heads: Vec<Option<Event>> = self.rings.iter().map(|ring| ring.pop()).collect();
         let mut left = EVENTS_MAX * self.rings.len();
         let earliest = |heads: &[Option<Event>]| {
@@ -117,7 +117,11 @@ impl Crew {
             pinned,
             tally,
             turns,
-            events: Events { rings, bell: Arc::default() },
+            events: Events {
+                rings,
+                spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
+                bell: Arc::default(),
+            },
             mailboxes,
             published: None,
             threads: Vec::new(),
@@ -146,6 +150,7 @@ impl Crew {
                 bell: Arc::clone(&self.events.bell),
             };
             let events = Arc::clone(&self.events.rings[index]);
+            let spent = Arc::clone(&self.events.spent);
             let flights = Arc::clone(&flights);
             let tally = Arc::clone(&self.tally);
             let core = move || Core {
@@ -159,6 +164,7 @@ impl Crew {
                 large: Large::new(),
                 upstreams: Upstreams::new(),
                 detached: Vec::with_capacity(DETACHED_MAX),
+                spent,
             };
             let cpu = cpus.get(index).copied().filter(|_| self.pinned);
             let thread = std::thread::Builder::new()

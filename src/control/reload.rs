@@ -10,16 +10,15 @@ use tokio::time::Instant;
 use super::compile::Graph;
 use super::corefile::{Corefile, CorefileError};
 use crate::data::rng::Rng;
-use crate::data::tally::{Counter, Family, Gauge, Kind, Tally, families};
+use crate::data::tally::{Counter, Family, Gauge, Tally, families};
 use std::sync::Arc;
 
-static VERSION_INFO: Family = Family {
-    name: "coredns_reload_version_info",
-    help: "A metric with a constant '1' value labeled by hash, \
+static VERSION_INFO: Family = Family::gauge(
+    "coredns_reload_version_info",
+    &["hash", "value"],
+    "A metric with a constant '1' value labeled by hash, \
            and value which type of hash generated.",
-    kind: Kind::Gauge,
-    labels: &["hash", "value"],
-};
+);
 
 /// What a look at the Corefile found.
 pub enum Watch {

@@ -37,6 +37,8 @@ pub struct Supervisor {
     graph: Graph,
     /// Graphs that workers may still hold, oldest first.
     retired: Vec<Graph>,
+    /// Generations of which streams may still hold links, with the sinks that those tell.
+    streaming: Vec<(u64, Vec<u32>)>,
     sinks: HashMap<u32, Box<dyn Sink>>,
     next_sink: u32,
     next_listener: u32,
@@ -119,6 +121,7 @@ impl Supervisor {
             admin,
             graph,
             retired: Vec::new(),
+            streaming: Vec::new(),
             sinks: HashMap::new(),
             next_sink,
             next_listener,
@@ -179,7 +182,9 @@ impl Supervisor {
     async fn chore(&self) -> Chore {
         tokio::select! {
             () = self.crew.events.wait() => Chore::Events,
-            () = retire_soon(!self.retired.is_empty()) => Chore::Retire,
+            () = retire_soon(!(self.retired.is_empty() && self.streaming.is_empty())) => {
+                Chore::Retire
+            }
             () = wait_until(self.sinks.values().filter_map(|sink| sink.due()).min()) => {
                 Chore::Sinks
             }
@@ -307,14 +312,19 @@ impl Supervisor {
         None
     }
 
-    /// Frees the graphs that no worker holds any more.
+    /// Frees the graphs that no worker holds any more, and the sinks that nobody tells any more.
     fn retire(&mut self) {
         let turns = &self.crew.turns;
-        let held = |graph: &Graph| !turns.is_released(graph.snapshot.generation + 1);
-        self.retired.retain(held);
+        let released = |graph: &mut Graph| turns.is_released(graph.snapshot.generation + 1);
+        for graph in self.retired.extract_if(.., released) {
+            let sinks = graph.parts.iter().flat_map(|part| part.sinks.iter().copied());
+            self.streaming.push((graph.snapshot.generation, sinks.collect()));
+        }
+        self.streaming.retain(|(generation, _)| !turns.is_over(generation + 1));
         let living = |number: &u32| {
             let mut graphs = self.retired.iter().chain([&self.graph]);
             graphs.any(|graph| graph.parts.iter().any(|part| part.sinks.contains(number)))
+                || self.streaming.iter().any(|(_, sinks)| sinks.contains(number))
         };
         let gone: Vec<u32> = self.sinks.keys().filter(|number| !living(number)).copied().collect();
         for number in gone {

@@ -1,6 +1,6 @@
 //! The worker's own counters: what happened to queries outside of any plugin.
 
-use super::tally::{Counter, Family, Kind, Latency, Tally, families};
+use super::tally::{Counter, Family, Latency, Tally, families};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $field:ident: $name:literal, $help:literal;)*) => {
@@ -20,7 +20,7 @@ macro_rules! counters {
                 Self {
                     $($field: {
                         static FAMILY: Family =
-                            Family { name: $name, help: $help, kind: Kind::Counter, labels: &[] };
+                            Family::counter($name, &[], $help);
                         tally.counter(&FAMILY, &[])
                     },)*
                     panics: tally.counter(&families::PANICS, &[]),
@@ -64,12 +64,11 @@ pub struct ShedCounters {
 impl ShedCounters {
     /// Those of the listener that metrics know as `server`.
     pub fn new(tally: &Tally, server: &str) -> Self {
-        static DROPPED: Family = Family {
-            name: "coredns_shed_dropped_total",
-            help: "Queries and replies dropped under overload, by server and reason.",
-            kind: Kind::Counter,
-            labels: &["server", "reason"],
-        };
+        static DROPPED: Family = Family::counter(
+            "coredns_shed_dropped_total",
+            &["server", "reason"],
+            "Queries and replies dropped under overload, by server and reason.",
+        );
         let counter = |reason| tally.counter(&DROPPED, &[server, reason]);
         Self { query: counter("query"), response: counter("response") }
     }

@@ -269,6 +269,12 @@ impl Slots {
         Some(SlotId { slot, use_count: self.use_counts[slot as usize] })
     }
 
+    /// The links, by block, that streams of this generation will be resumed in.
+    pub fn stream_links(&self, generation: u64) -> BTreeSet<(u16, u16)> {
+        let slots = self.streaming.iter().map(|(_, slot)| &*self.slots[*slot as usize]);
+        slots.filter(|slot| slot.generation == generation).flat_map(Slot::links).collect()
+    }
+
     /// Every parked query, for shutdown.
     pub fn ids(&self) -> Vec<SlotId> {
         let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.live);
@@ -361,6 +367,16 @@ impl Slot {
         }
         self.frames_more.clear();
         self.frames_more.extend_from_slice(walk.frames.get(FRAMES_INLINE..).unwrap_or_default());
+    }
+
+    /// The links of its frames, by block.
+    fn links(&self) -> impl Iterator<Item = (u16, u16)> {
+        let block = |level: u8| match level.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(deeper) => self.deeper.get(deeper as usize),
+        };
+        let frames = self.frames.iter().flatten().chain(&self.frames_more);
+        frames.filter_map(move |at| Some((block(at.level)?.place.block, at.link)))
     }
 
     /// Gives it back to a walk.

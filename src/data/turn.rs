@@ -95,12 +95,38 @@ impl Turn {
         }
     }
 
-    /// Drops generations that nothing is parked in, but for the current one; gives the number of
-    /// the oldest that is left.
+    /// Drops generations that nothing is parked in, but for the current one, and cuts those down that
+    /// only streams are parked in; gives the number of the oldest that is whole.
     pub fn retire(&mut self) -> u64 {
-        let current = self.current().snapshot.generation;
-        self.generations.retain(|one| one.parked != 0 || one.snapshot.generation == current);
+        if self.generations.len() > 1 {
+            self.let_go();
+        }
+        let mut generations = self.generations.iter();
+        let whole = generations.find(|one| !one.is_cut);
+        whole.map_or(0, |one| one.snapshot.generation)
+    }
+
+    /// The number of the oldest generation of which anything is held.
+    pub fn oldest(&self) -> u64 {
         self.generations[0].snapshot.generation
+    }
+
+    #[cold]
+    fn let_go(&mut self) {
+        let current = self.current().snapshot.generation;
+        for one in &mut self.generations {
+            let number = one.snapshot.generation;
+            if number != current && !one.is_cut && one.parked != 0 && one.parked == one.streams {
+                one.keep_streams(&self.slots.stream_links(number), self.core.index);
+            }
+        }
+        let is_over = |one: &mut Generation| one.parked == 0 && one.snapshot.generation != current;
+        for over in self.generations.extract_if(.., is_over) {
+            let Generation { snapshot, locals, is_cut, .. } = over;
+            drop(locals);
+            // Of a whole one control has its own, and drops that last.
+            self.core.spend(is_cut.then(|| snapshot as _));
+        }
     }
 
     /// Queries that wait.
@@ -209,7 +235,7 @@ impl Turn {
         loop {
             match outcome {
                 Outcome::Done => {
-                    self.walk.carried = None;
+                    self.core.spend(self.walk.carried.take());
                     return self.finish(generation);
                 }
                 Outcome::Partial => {
@@ -338,6 +364,7 @@ impl Turn {
         let number = self.generations[generation].snapshot.generation;
         let id = self.slots.park(&mut self.walk, number, due, kind)?;
         self.generations[generation].parked += 1;
+        self.generations[generation].streams += u32::from(kind == Kind::Client);
         self.core.tally.add(self.counters.parked, 1);
         if self.timers.len() > 4 * self.slots.len() + TIMERS_STALE_MAX {
             let slots = &self.slots;
@@ -361,11 +388,13 @@ impl Turn {
 
     /// As `unpark`, and forgets nothing.
     fn lift(&mut self, id: SlotId, fetched: Fetched, landed: Option<Arc<[u8]>>) -> Option<usize> {
+        let is_stream = self.slots.kind(id) == Some(Kind::Client);
         let number =
             self.slots.unpark(id, &mut self.walk, (fetched, landed), &mut self.core.large)?;
         let mut generations = self.generations.iter_mut();
         let index = generations.position(|one| one.snapshot.generation == number)?;
         self.generations[index].parked -= 1;
+        self.generations[index].streams -= u32::from(is_stream);
         Some(index)
     }
 
@@ -396,7 +425,6 @@ impl Turn {
     /// Ends a parked query without a reply.
     fn give_up(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
         if self.unpark(id, Fetched::Late, None).is_some() {
-            self.walk.carried = None;
             abandon(&mut self.walk, &self.core);
             if !self.walk.detached {
                 outlet.pass(&self.walk.client);
@@ -482,9 +510,10 @@ impl Turn {
     }
 }
 
-/// Fails the flights that a walk leads which ends before it can land them.
+/// Fails the flights that a walk leads which ends before it can land them, and leaves what it carries.
 #[cold]
 fn abandon(walk: &mut Walk, core: &Core) {
+    core.spend(walk.carried.take());
     for key in walk.led.as_slice() {
         core.flights.land(*key, None);
     }

@@ -224,11 +224,12 @@ impl Worker {
             let unsent = std::mem::take(&mut port.unsent);
             self.turn.count_unsent(port.listener, unsent as u64);
         }
-        if !self.turn.core.events.is_empty() {
+        let held = (self.turn.retire(), self.turn.oldest());
+        let core = &self.turn.core;
+        if !core.events.is_empty() || !core.spent.is_empty() {
             self.seat.bell.ring();
         }
-        let oldest = self.turn.retire();
-        self.seat.turns.end(index, oldest, self.refreshed);
+        self.seat.turns.end(index, held, self.refreshed);
         more
     }
 

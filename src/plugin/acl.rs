@@ -82,7 +82,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, Site, Step};
 use crate::control::corefile::{OptionLine, Token};
-use crate::data::tally::{Counter, Family, Kind};
+use crate::data::tally::{Counter, Family};
 use crate::wire::{NameBuf, Rtype, Suffixes, edns, rcode, rtype};
 
 const ACTIONS: &[&str] = &["allow", "block", "filter", "drop"];
@@ -92,29 +92,25 @@ const SECTIONS: &[&str] = &["type", "net"];
 const BLOCKED_CODE: [u8; 2] = [0, 15];
 const FILTERED_CODE: [u8; 2] = [0, 17];
 
-const fn family(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Family {
-    Family { name, help, kind: Kind::Counter, labels }
-}
-
-static BLOCKED: Family = family(
+static BLOCKED: Family = Family::counter(
     "coredns_acl_blocked_requests_total",
+    &["server", "zone", "view"],
     "Counter of DNS requests being blocked.",
-    &["server", "zone", "view"],
 );
-static FILTERED: Family = family(
+static FILTERED: Family = Family::counter(
     "coredns_acl_filtered_requests_total",
+    &["server", "zone", "view"],
     "Counter of DNS requests being filtered.",
-    &["server", "zone", "view"],
 );
-static DROPPED: Family = family(
+static DROPPED: Family = Family::counter(
     "coredns_acl_dropped_requests_total",
-    "Counter of DNS requests being dropped.",
     &["server", "zone", "view"],
+    "Counter of DNS requests being dropped.",
 );
-static ALLOWED: Family = family(
+static ALLOWED: Family = Family::counter(
     "coredns_acl_allowed_requests_total",
-    "Counter of DNS requests being allowed.",
     &["server", "view"],
+    "Counter of DNS requests being allowed.",
 );
 
 /// What becomes of a query.

@@ -75,19 +75,18 @@ use super::{
 };
 use crate::control::corefile::Token;
 use crate::data::chain::Text;
-use crate::data::tally::{Counter, Family, Kind};
+use crate::data::tally::{Counter, Family};
 use crate::wire::{NameBuf, Section, WireError, rclass, rcode, reverse_address, rtype};
 
 /// The TTL in seconds where no SOA record says for how long there is no address (RFC 6147
 /// section 5.1.7).
 const TTL_WITHOUT_SOA: u32 = 600;
 
-static TRANSLATED: Family = Family {
-    name: "coredns_dns64_requests_translated_total",
-    help: "Counter of DNS requests translated by dns64.",
-    kind: Kind::Counter,
-    labels: &["server"],
-};
+static TRANSLATED: Family = Family::counter(
+    "coredns_dns64_requests_translated_total",
+    &["server"],
+    "Counter of DNS requests translated by dns64.",
+);
 
 /// A network in which IPv4 addresses are embedded (RFC 6052 section 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,7 +81,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::site::Watched;
 use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, Site, Step};
 use crate::control::corefile::{Fallthrough, OptionLine, Place, parse_duration};
-use crate::data::tally::{Family, Gauge, Kind, Tally, families};
+use crate::data::tally::{Family, Gauge, Tally, families};
 use crate::limits::HOSTS_BYTES_MAX;
 use crate::publish::{Published, Reader};
 use crate::wire::{Full, Name, NameBuf, Question, Reply, Section, Suffixes};
@@ -91,12 +91,11 @@ use table::{Reading, Table, count};
 const OPTIONS: &[&str] = &["fallthrough", "fallthrough_unsupported", "no_reverse", "reload", "ttl"];
 const TTL_MAX: u32 = 65_535;
 
-static ENTRIES: Family = Family {
-    name: "coredns_hosts_entries",
-    help: "Names and addresses held, of the hosts file and the Corefile together.",
-    kind: Kind::Gauge,
-    labels: &["hostsfile"],
-};
+static ENTRIES: Family = Family::gauge(
+    "coredns_hosts_entries",
+    &["hostsfile"],
+    "Names and addresses held, of the hosts file and the Corefile together.",
+);
 
 /// The directive.
 pub struct Hosts {

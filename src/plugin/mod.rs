@@ -29,6 +29,7 @@ mod erratic;
 mod errors;
 mod file;
 mod forward;
+pub mod gone;
 mod header;
 mod health;
 mod hosts;
@@ -90,7 +91,7 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
-    /// What it offers to `transfer`, if it has zones to hand out. Control side.
+    /// What it offers to `transfer`, if it has zones to hand out. Neither waits nor allocates.
     fn transferer(self: &Arc<Self>) -> Option<Arc<dyn Transferer>> {
         None
     }

@@ -379,6 +379,7 @@ registry! {
         Erratic(super::erratic::Link) "erratic";
         Forward(super::forward::Link) "forward";
         View(super::view::Link) "view";
+        Gone(super::gone::Gone) "gone";
         Whoami(super::whoami::Whoami) "whoami";
         #[cfg(test)]
         Probe(crate::data::proofs::probe::Probe) "probe";

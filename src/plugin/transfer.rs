@@ -46,16 +46,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::queue::ArrayQueue;
 use tokio::net::UdpSocket;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::outgoing::{Cursor, Envelope, Offer, Outgoing, Transferer};
 use super::{Compiled, CorefileError, Cx, Directive, Event, Lines, Plugin};
-use super::{SetupError, Sink, Site, Step};
+use super::{SetupError, Sink, Site, Step, registry};
 use crate::control::corefile::Token;
-use crate::limits::TRANSFERS_ENDED_MAX;
 use crate::wire::{
     Name, NameBuf, Record, Section, Suffixes, opcode, rclass, rcode, records, rtype,
 };
@@ -138,62 +135,24 @@ impl Directive for Transfer {
     }
 
     fn compile(self, site: &mut Site<'_>) -> Result<Compiled, SetupError> {
-        let sources = site.transferers();
         let zones = self.rules.into_iter().flat_map(|rule| {
             let rule = Arc::new(rule);
             let zones = rule.zones.clone();
             zones.into_iter().map(move |zone| (zone, Arc::clone(&rule)))
         });
         let rules = Arc::new(Suffixes::new(zones));
-        site.spawn(tell_changes(Arc::clone(&rules), sources.clone()));
-        let ended = Arc::new(Ended::default());
-        site.spawn(drop_ended(Arc::clone(&ended)));
+        site.spawn(tell_changes(Arc::clone(&rules), site.transferers()));
         let sink = site.sink(Told);
-        Ok(Compiled::link(Link { rules, sources, ended, sink }))
-    }
-}
-
-/// Zones whose transfers have ended: control drops them, since a zone may be large.
-struct Ended {
-    zones: ArrayQueue<Arc<dyn Outgoing>>,
-    bell: Notify,
-}
-
-impl Default for Ended {
-    fn default() -> Self {
-        Self { zones: ArrayQueue::new(TRANSFERS_ENDED_MAX), bell: Notify::new() }
-    }
-}
-
-async fn drop_ended(ended: Arc<Ended>) {
-    loop {
-        ended.bell.notified().await;
-        while ended.zones.pop().is_some() {}
+        Ok(Compiled::link(Link { rules, sink }))
     }
 }
 
 /// The zone of a transfer that goes on: what its walk carries.
-struct Sending {
-    /// Taken when it is dropped, and only then.
-    zone: Option<Arc<dyn Outgoing>>,
-    ended: Arc<Ended>,
-}
+struct Sending(Arc<dyn Outgoing>);
 
-impl Drop for Sending {
-    fn drop(&mut self) {
-        if let Some(zone) = self.zone.take() {
-            // When the queue is full the zone is dropped here: late for a worker, but right.
-            drop(self.ended.zones.push(zone));
-            self.ended.bell.notify_one();
-        }
-    }
-}
-
-/// The link.
+/// The link. It holds none of those below it: a transfer that goes on keeps its zone alone.
 pub struct Link {
     rules: Arc<Suffixes<Arc<Rule>>>,
-    sources: Vec<Arc<dyn Transferer>>,
-    ended: Arc<Ended>,
     sink: u32,
 }
 
@@ -231,8 +190,10 @@ impl Plugin for Link {
             cx.fail(rcode::SERVFAIL, format_args!(""));
             return Step::Up;
         }
-        let offers = self.sources.iter().map(|source| source.outgoing(cx.question().lower));
-        let offer = offers.into_iter().find(|offer| !matches!(offer, Offer::NotMine));
+        let below = cx.block().chain.iter().skip(usize::from(cx.link()) + 1);
+        let offers = below.filter_map(registry::Link::transferer);
+        let mut offers = offers.map(|source| source.outgoing(cx.question().lower));
+        let offer = offers.find(|offer| !matches!(offer, Offer::NotMine));
         match offer {
             None | Some(Offer::NotMine) => Step::Next,
             Some(Offer::NotReady) => {
@@ -247,9 +208,8 @@ impl Plugin for Link {
             Some(Offer::Zone(zone)) => {
                 let sent = Sent { cursor: Cursor::default(), records: 0 };
                 let step = self.send(&*zone, cx, sent);
-                let sending = Sending { zone: Some(zone), ended: Arc::clone(&self.ended) };
                 if matches!(step, Step::Send(_)) {
-                    cx.carry(Arc::new(sending));
+                    cx.carry(Arc::new(Sending(zone)));
                 }
                 step
             }
@@ -258,9 +218,8 @@ impl Plugin for Link {
 
     fn resume(&self, (): &mut (), cx: &mut Cx<'_>, sent: Sent) -> Step<Sent> {
         let carried = cx.carried().cloned();
-        let sending = carried.as_ref().and_then(|carried| carried.downcast_ref::<Sending>());
-        match sending.and_then(|sending| sending.zone.as_deref()) {
-            Some(zone) => self.send(zone, cx, sent),
+        match carried.as_ref().and_then(|carried| carried.downcast_ref::<Sending>()) {
+            Some(Sending(zone)) => self.send(&**zone, cx, sent),
             None => Step::Up,
         }
     }

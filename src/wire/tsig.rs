@@ -136,7 +136,7 @@ impl fmt::Debug for TsigKey {
 }
 
 /// Keys by name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct TsigKeys(Vec<TsigKey>);
 
 impl TsigKeys {

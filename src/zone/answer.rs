@@ -137,16 +137,7 @@ impl Zone {
             return Outcome::NotInZone;
         };
         let start = reply.mark();
-        let plain = question.name.as_bytes() == question.lower.as_bytes();
-        let mut answering = Answering {
-            zone: self,
-            question,
-            dnssec_ok,
-            plain,
-            proved: [0; PROOF_NODES_MAX],
-            target: None,
-            reply,
-        };
+        let mut answering = Answering::new(self, question, dnssec_ok, reply);
         answering.reply.set_aa(true);
         let written = match self.index.find_at(place, prefix) {
             Some(node) if !node.has(CUT | ALIAS | HIDDEN) => answering.exact(&node),
@@ -178,16 +169,7 @@ impl Zone {
         chased: Chased,
         reply: &mut Reply,
     ) -> Result<(), Full> {
-        let plain = question.name.as_bytes() == question.lower.as_bytes();
-        let mut answering = Answering {
-            zone: self,
-            question,
-            dnssec_ok,
-            plain,
-            proved: [0; PROOF_NODES_MAX],
-            target: None,
-            reply,
-        };
+        let mut answering = Answering::new(self, question, dnssec_ok, reply);
         match chased {
             Chased::Records => answering.authority_ns()?,
             Chased::Failed => {
@@ -264,7 +246,12 @@ impl Zone {
     }
 }
 
-impl<'z> Answering<'z, '_> {
+impl<'z, 'a> Answering<'z, 'a> {
+    fn new(zone: &'z Zone, question: Question<'a>, dnssec_ok: bool, reply: &'a mut Reply) -> Self {
+        let plain = question.name.as_bytes() == question.lower.as_bytes();
+        Self { zone, question, dnssec_ok, plain, proved: [0; PROOF_NODES_MAX], target: None, reply }
+    }
+
     /// The name exists, nothing is special about it.
     #[inline]
     fn exact(&mut self, node: &Node<'z>) -> Written {

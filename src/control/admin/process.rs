@@ -62,12 +62,11 @@ pub fn write(page: &mut Page<'_>) {
     }
 }
 
-static DROPS: Family = Family {
-    name: "corelane_udp_receive_drops_total",
-    help: "Datagrams that found the receive buffer of a listening socket full.",
-    kind: Kind::Counter,
-    labels: &["listen"],
-};
+static DROPS: Family = Family::counter(
+    "corelane_udp_receive_drops_total",
+    &["listen"],
+    "Datagrams that found the receive buffer of a listening socket full.",
+);
 
 const CPU: &str = "User and system CPU time spent, in seconds.";
 const MAX_FDS: &str = "Descriptors that may be open.";

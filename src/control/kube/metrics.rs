@@ -6,80 +6,70 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::data::tally::{BUCKETS_REST, Family, Gauge, Kind, Tally};
+use crate::data::tally::{BUCKETS_REST, Family, Gauge, Tally};
 
-static REQUESTS: Family = Family {
-    name: "coredns_kubernetes_rest_client_requests_total",
-    help: "Requests to the API server, by status, method and host.",
-    kind: Kind::Counter,
-    labels: &["code", "method", "host"],
-};
-static DURATION: Family = Family {
-    name: "coredns_kubernetes_rest_client_request_duration_seconds",
-    help: "Time that a list took, to its last octet.",
-    kind: Kind::Histogram(&BUCKETS_REST),
-    labels: &["verb", "host"],
-};
-static LIMITED: Family = Family {
-    name: "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
-    help: "Time that a list waited for its turn (apiserver_qps).",
-    kind: Kind::Histogram(&BUCKETS_REST),
-    labels: &["verb", "host"],
-};
-static SYNCED: Family = Family {
-    name: "corelane_kubernetes_synced",
-    help: "1 once all objects of a kind are there.",
-    kind: Kind::Gauge,
-    labels: &["kind"],
-};
-static AGE: Family = Family {
-    name: "corelane_kubernetes_last_event_age_seconds",
-    help: "Time since the API server last said anything about a kind: event, bookmark or list.",
-    kind: Kind::Gauge,
-    labels: &["kind"],
-};
-static TROUBLE: Family = Family {
-    name: "corelane_kubernetes_trouble_total",
-    help: "Requests to the API server and watches that failed, by kind and reason.",
-    kind: Kind::Counter,
-    labels: &["kind", "reason"],
-};
-static EVENTS: Family = Family {
-    name: "corelane_kubernetes_events_total",
-    help: "Events of watches, bookmarks left out.",
-    kind: Kind::Counter,
-    labels: &["kind"],
-};
-static LISTS: Family = Family {
-    name: "corelane_kubernetes_lists_total",
-    help: "Lists of all objects of a kind, by why they were wanted.",
-    kind: Kind::Counter,
-    labels: &["kind", "reason"],
-};
-static RESTARTS: Family = Family {
-    name: "corelane_kubernetes_watch_restarts_total",
-    help: "Watches that were taken up again, by why they had ended.",
-    kind: Kind::Counter,
-    labels: &["kind", "reason"],
-};
-static MALFORMED: Family = Family {
-    name: "corelane_kubernetes_malformed_total",
-    help: "Events and objects that could not be read and were left out.",
-    kind: Kind::Counter,
-    labels: &["kind"],
-};
-static CHECKS: Family = Family {
-    name: "corelane_kubernetes_checks_total",
-    help: "Comparisons of what is held with what the API server holds.",
-    kind: Kind::Counter,
-    labels: &["kind"],
-};
-static REPAIRED: Family = Family {
-    name: "corelane_kubernetes_repaired_total",
-    help: "Objects that a check found to differ, whose events had been lost.",
-    kind: Kind::Counter,
-    labels: &["kind"],
-};
+static REQUESTS: Family = Family::counter(
+    "coredns_kubernetes_rest_client_requests_total",
+    &["code", "method", "host"],
+    "Requests to the API server, by status, method and host.",
+);
+static DURATION: Family = Family::histogram(
+    "coredns_kubernetes_rest_client_request_duration_seconds",
+    &BUCKETS_REST,
+    &["verb", "host"],
+    "Time that a list took, to its last octet.",
+);
+static LIMITED: Family = Family::histogram(
+    "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
+    &BUCKETS_REST,
+    &["verb", "host"],
+    "Time that a list waited for its turn (apiserver_qps).",
+);
+static SYNCED: Family = Family::gauge(
+    "corelane_kubernetes_synced",
+    &["kind"],
+    "1 once all objects of a kind are there.",
+);
+static AGE: Family = Family::gauge(
+    "corelane_kubernetes_last_event_age_seconds",
+    &["kind"],
+    "Time since the API server last said anything about a kind: event, bookmark or list.",
+);
+static TROUBLE: Family = Family::counter(
+    "corelane_kubernetes_trouble_total",
+    &["kind", "reason"],
+    "Requests to the API server and watches that failed, by kind and reason.",
+);
+static EVENTS: Family = Family::counter(
+    "corelane_kubernetes_events_total",
+    &["kind"],
+    "Events of watches, bookmarks left out.",
+);
+static LISTS: Family = Family::counter(
+    "corelane_kubernetes_lists_total",
+    &["kind", "reason"],
+    "Lists of all objects of a kind, by why they were wanted.",
+);
+static RESTARTS: Family = Family::counter(
+    "corelane_kubernetes_watch_restarts_total",
+    &["kind", "reason"],
+    "Watches that were taken up again, by why they had ended.",
+);
+static MALFORMED: Family = Family::counter(
+    "corelane_kubernetes_malformed_total",
+    &["kind"],
+    "Events and objects that could not be read and were left out.",
+);
+static CHECKS: Family = Family::counter(
+    "corelane_kubernetes_checks_total",
+    &["kind"],
+    "Comparisons of what is held with what the API server holds.",
+);
+static REPAIRED: Family = Family::counter(
+    "corelane_kubernetes_repaired_total",
+    &["kind"],
+    "Objects that a check found to differ, whose events had been lost.",
+);
 
 /// Counts requests.
 #[derive(Clone)]

@@ -1,7 +1,9 @@
 //! What a plugin sees of a query, and what it may do to it.
 //!
-//! A [`Cx`] is borrowed for one step. Nothing borrowed and nothing counted survives it: what a
-//! plugin must remember it puts into its frame or into [`Cx::keep`].
+//! A [`Cx`] is borrowed for one step, and nothing that is borrowed from it survives the step: what a
+//! plugin must remember it puts, as plain data, into its frame or into [`Cx::keep`]. Of what is counted
+//! the walk itself holds three things, and gives each back however it ends: what [`Cx::carry`] carries,
+//! the permit of [`Cx::hold`], the flights of [`Cx::lead`].
 
 use std::any::Any;
 use std::fmt;
@@ -174,6 +176,18 @@ pub struct Core {
     pub upstreams: Upstreams,
     /// Walks to run without a client.
     pub detached: Vec<Detached>,
+    /// What control drops, since it may be large; shared by all workers.
+    pub spent: Arc<ArrayQueue<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Core {
+    /// Leaves the drop of something to control. Where too much waits for that already, it is dropped
+    /// here: late for a worker, but right.
+    pub(in crate::data) fn spend(&self, value: Option<Arc<dyn Any + Send + Sync>>) {
+        if let Some(value) = value {
+            drop(self.spent.push(value));
+        }
+    }
 }
 
 /// A part of the walk's memory: see [`Cx::keep`].
@@ -213,10 +227,11 @@ impl<'w> Cx<'w> {
         self.reply().capacity() - last
     }
 
-    /// Carries a value along until the walk is over or another is carried: the zone that a stream hands out,
-    /// which outlives what it was taken from. Nothing else that is counted survives a step.
+    /// Carries a value along until the walk is over or another is carried: the zone that a stream hands
+    /// out, which outlives the graph that it was taken from. Control drops it.
     pub fn carry(&mut self, value: Arc<dyn Any + Send + Sync>) {
-        self.walk.carried = Some(value);
+        let before = self.walk.carried.replace(value);
+        self.core.spend(before);
     }
 
     /// What [`Cx::carry`] carries.
@@ -339,44 +354,21 @@ impl<'w> Cx<'w> {
         level.start_reply();
         level.by = link;
         level.reply.set_aa(authoritative);
-        (
-            Question {
-                name: level.name.as_name(),
-                lower: level.lower.as_name(),
-                rtype: level.rtype,
-                rclass: level.rclass,
-            },
-            &mut level.reply,
-        )
+        level.parts()
     }
 
     /// The question and the reply as it stands, to edit it.
     pub fn edit(&mut self) -> (Question<'_>, &mut Reply) {
-        let level = self.level_mut();
-        (
-            Question {
-                name: level.name.as_name(),
-                lower: level.lower.as_name(),
-                rtype: level.rtype,
-                rclass: level.rclass,
-            },
-            &mut level.reply,
-        )
+        self.level_mut().parts()
     }
 
     /// As `edit`, with a buffer like the reply's own for what builds the reply again
     /// ([`Reply::permute`], [`Reply::retain`], [`Reply::edit`]).
     pub fn edit_with_scratch(&mut self) -> (Question<'_>, &mut Reply, &mut Box<[u8]>) {
         let Walk { levels, depth, scratch, .. } = &mut *self.walk;
-        let level = &mut levels[*depth];
-        let question = Question {
-            name: level.name.as_name(),
-            lower: level.lower.as_name(),
-            rtype: level.rtype,
-            rclass: level.rclass,
-        };
-        let scratch = Self::scratch_for(scratch, level.reply.capacity());
-        (question, &mut level.reply, scratch)
+        let (question, reply) = levels[*depth].parts();
+        let scratch = Self::scratch_for(scratch, reply.capacity());
+        (question, reply, scratch)
     }
 
     /// The buffer that is as long as a reply's.

@@ -238,6 +238,17 @@ impl Level {
         }
     }
 
+    /// The question, and the reply to write.
+    pub fn parts(&mut self) -> (Question<'_>, &mut Reply) {
+        let question = Question {
+            name: self.name.as_name(),
+            lower: self.lower.as_name(),
+            rtype: self.rtype,
+            rclass: self.rclass,
+        };
+        (question, &mut self.reply)
+    }
+
     /// Where it is served.
     pub fn place(&self) -> Place {
         self.place

@@ -33,7 +33,7 @@ use super::upstream::network::{ChannelId, Network, Queries};
 use super::upstream::table::Upstreams;
 use super::upstream::{Unreached, Upstream};
 use crate::cells::Flights;
-use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES};
+use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES, SPENT_MAX};
 use crate::mail::{Mail, Mailbox};
 use crate::plugin::registry::Link;
 use crate::snapshot::{Block, Listener, Place, Server, Snapshot, Timeouts};
@@ -72,12 +72,10 @@ impl Ground {
         let zones = (0..)
             .zip(&blocks)
             .map(|(block, (zone, _))| (name(zone), vec![Place { block, zone: 0 }]));
-        let sockets =
-            Sockets { address, local: address, udp: vec![], tcp: vec![], receive_bytes: 0 };
         let listener = Listener {
             id: LISTENER,
             address,
-            sockets: Arc::new(sockets),
+            sockets: Arc::new(Sockets::none(address)),
             zones: Suffixes::new(zones.collect::<Vec<_>>()),
             any_class: false,
             timeouts: Timeouts::default(),
@@ -119,6 +117,7 @@ impl Ground {
             large: Large::new(),
             upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
+            spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
         };
         Bench {
             turn: Turn::new(core, self.counters, snapshot),
@@ -348,4 +347,15 @@ pub fn answer(cx: &mut Cx<'_>, last: u8) {
 /// 192.0.2.`last`.
 pub fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, last)
+}
+
+/// Seeds that are run every time, beside those of chance.
+pub const SEEDS: [u64; 5] = [0, 1, 2, 3, 0xdead_beef];
+
+/// One run; a failure names its seed.
+pub fn naming(seed: u64, run: impl FnOnce() + std::panic::UnwindSafe) {
+    if let Err(cause) = std::panic::catch_unwind(run) {
+        let text = cause.downcast_ref::<String>().cloned().unwrap_or_default();
+        panic!("seed {seed}: {text}");
+    }
 }

@@ -95,7 +95,9 @@ fn a_slow_client_gets_every_message_when_it_can_take_it() {
     assert_eq!((addresses(&message), more), (vec![address(40)], false));
     bench.writable((5, 1));
     assert!(bench.is_silent());
-    assert_eq!((bench.turn.retire(), held.strong_count()), (2, 0));
+    assert_eq!((bench.turn.retire(), held.strong_count()), (2, 2), "left to control");
+    while bench.turn.core.spent.pop().is_some() {}
+    assert_eq!(held.strong_count(), 0);
 }
 
 #[test]
@@ -176,6 +178,49 @@ fn verifying(cell: &Arc<AtomicU8>) -> Probe {
         }
         Step::Up
     })
+}
+
+#[test]
+fn a_stream_over_a_reload_keeps_its_own_links_and_no_others() {
+    let ground = Ground::new(1);
+    let big = Arc::new([0_u8; 64]);
+    let (held, zone) = (Arc::downgrade(&big), Arc::new(3));
+    // Wants the last message: it is resumed when the transfer is done.
+    let above = Probe::serving(|_| Step::Watch([5; 4])).resuming(|cx, note| {
+        assert_eq!((note, cx.server().zone_label.as_ref()), ([5; 4], "a."));
+        cx.edit().1.set_aa(false);
+        Step::Up
+    });
+    let passing = |big: &Arc<[u8; 64]>| {
+        let big = Arc::clone(big);
+        Probe::serving(move |cx| match (cx.question().lower.as_bytes()[1], big[0]) {
+            (b's', 0) => Step::Fetch([0; 4], Fetch::Sleep(2 * SECOND)),
+            _ => Step::Next,
+        })
+    };
+    let chain = vec![above.into(), passing(&big).into(), transfer(zone).into()];
+    let first = ground.snapshot(1, vec![("b.", vec![passing(&big).into()]), ("a.", chain)]);
+    let weak = Arc::downgrade(&first);
+    drop(big);
+    let mut bench = ground.worker(0, first);
+    bench.ask(&[(tcp(5), query(9, "a.")), (udp(1), query(1, "s.b."))]);
+    assert_eq!(bench.one_reply(), [address(1)]);
+    bench.turn.adopt(ground.snapshot(2, vec![("b.", vec![])]));
+    assert_eq!((bench.turn.retire(), weak.strong_count()), (1, 1), "held for who is no stream");
+    bench.writable((5, 1));
+    assert_eq!(bench.one_reply(), [address(2)]);
+    bench.advance(2 * SECOND);
+    assert_eq!((bench.turn.retire(), weak.strong_count()), (2, 0), "released");
+    assert_eq!((held.strong_count(), bench.turn.oldest(), bench.turn.parked()), (0, 1, 1));
+    bench.turn.adopt(ground.snapshot(3, vec![("b.", vec![])]));
+    assert_eq!((bench.turn.retire(), bench.turn.oldest()), (3, 1));
+    bench.out.replies.clear();
+    bench.writable((5, 1));
+    let (_, message, more) = bench.out.replies.pop().expect("the last message");
+    assert_eq!((addresses(&message), more), (vec![address(3)], false));
+    assert_eq!(message[2] & 4, 0, "the link above has seen it");
+    assert_eq!((bench.turn.retire(), bench.turn.oldest()), (3, 3));
+    assert_eq!(bench.turn.core.spent.len(), 1, "control drops what was left");
 }
 
 #[test]

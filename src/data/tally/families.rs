@@ -3,16 +3,7 @@
 //! Names, types and labels are CoreDNS's (dashboards and alerts read them); the help texts are ours.
 //! A plugin's own families stand in its own file.
 
-use super::{BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Family, Grid, Kind};
-
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Family {
-    Family { name, help, kind, labels }
-}
+use super::{BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Family, Grid};
 
 /// Zone label of queries that no chain saw: no zone matched, or the message held no question.
 pub const DROPPED: &str = "dropped";
@@ -92,9 +83,8 @@ pub fn rcode_index(rcode: u16) -> usize {
 
 /// Queries of a (server, zone, view), by transport, family and type.
 pub static REQUESTS: Grid = Grid {
-    family: family(
+    family: Family::counter(
         "coredns_dns_requests_total",
-        Kind::Counter,
         &["server", "zone", "view"],
         "Queries received, by zone, transport, address family and type.",
     ),
@@ -102,112 +92,101 @@ pub static REQUESTS: Grid = Grid {
 };
 /// Replies of a (server, zone, view, plugin that wrote them), by rcode.
 pub static RESPONSES: Grid = Grid {
-    family: family(
+    family: Family::counter(
         "coredns_dns_responses_total",
-        Kind::Counter,
         &["server", "zone", "view", "plugin"],
         "Replies sent, by zone, rcode and the plugin that wrote them.",
     ),
     each: &[("rcode", RCODES)],
 };
 /// Time from the arrival of a query to its reply, in nanoseconds.
-pub static REQUEST_DURATION: Family = family(
+pub static REQUEST_DURATION: Family = Family::histogram(
     "coredns_dns_request_duration_seconds",
-    Kind::Histogram(&BUCKETS_TIME),
+    &BUCKETS_TIME,
     &["server", "zone", "view"],
     "Time from a query to its reply.",
 );
 /// Octets of a query as it arrived.
-pub static REQUEST_SIZE: Family = family(
+pub static REQUEST_SIZE: Family = Family::histogram(
     "coredns_dns_request_size_bytes",
-    Kind::Histogram(&BUCKETS_SIZE),
+    &BUCKETS_SIZE,
     &["server", "zone", "view", "proto"],
     "Size of a query as it arrived.",
 );
 /// Octets of a reply as it leaves the chain.
-pub static RESPONSE_SIZE: Family = family(
+pub static RESPONSE_SIZE: Family = Family::histogram(
     "coredns_dns_response_size_bytes",
-    Kind::Histogram(&BUCKETS_SIZE),
+    &BUCKETS_SIZE,
     &["server", "zone", "view", "proto"],
     "Size of a reply.",
 );
 /// Queries with the DO bit.
-pub static DO_REQUESTS: Family = family(
+pub static DO_REQUESTS: Family = Family::counter(
     "coredns_dns_do_requests_total",
-    Kind::Counter,
     &["server", "zone", "view"],
     "Queries with the DO bit set.",
 );
 /// 1 for each plugin in a block's chain.
-pub static PLUGIN_ENABLED: Family = family(
+pub static PLUGIN_ENABLED: Family = Family::gauge(
     "coredns_plugin_enabled",
-    Kind::Gauge,
     &["server", "zone", "view", "name"],
     "1 for every plugin in the chain of a server block.",
 );
 /// Which build this is.
-pub static BUILD_INFO: Family = family(
+pub static BUILD_INFO: Family = Family::gauge(
     "coredns_build_info",
-    Kind::Gauge,
     &["version", "revision", "goversion"],
     "Always 1: the labels tell the version served, the revision and the compiler.",
 );
 /// Walks that ended in a panic.
-pub static PANICS: Family = family(
+pub static PANICS: Family = Family::counter(
     "coredns_panics_total",
-    Kind::Counter,
     &[],
     "Queries whose walk ended in a panic; each was answered SERVFAIL.",
 );
 /// Reloads that were refused.
 pub static RELOAD_FAILED: Family =
-    family("coredns_reload_failed_total", Kind::Counter, &[], "Reloads that failed.");
+    Family::counter("coredns_reload_failed_total", &[], "Reloads that failed.");
 /// Polls of our own `/health`, in nanoseconds.
-pub static HEALTH_DURATION: Family = family(
+pub static HEALTH_DURATION: Family = Family::histogram(
     "coredns_health_request_duration_seconds",
-    Kind::Histogram(&BUCKETS_SLIM),
+    &BUCKETS_SLIM,
     &[],
     "Time that a request to our own health endpoint took.",
 );
 /// Polls of our own `/health` without an answer.
-pub static HEALTH_FAILURES: Family = family(
+pub static HEALTH_FAILURES: Family = Family::counter(
     "coredns_health_request_failures_total",
-    Kind::Counter,
     &[],
     "Requests to our own health endpoint that failed.",
 );
 /// Times that all upstreams of a `forward` were down.
-pub static FORWARD_BROKEN: Family = family(
+pub static FORWARD_BROKEN: Family = Family::counter(
     "coredns_forward_healthcheck_broken_total",
-    Kind::Counter,
     &[],
     "Queries that found every upstream unhealthy.",
 );
 /// Queries over `max_concurrent`.
-pub static FORWARD_REJECTS: Family = family(
+pub static FORWARD_REJECTS: Family = Family::counter(
     "coredns_forward_max_concurrent_rejects_total",
-    Kind::Counter,
     &[],
     "Queries rejected because max_concurrent of them were already waiting.",
 );
 /// When a hosts file was last read, in seconds since 1970.
-pub static HOSTS_RELOADED: Family = family(
+pub static HOSTS_RELOADED: Family = Family::gauge(
     "coredns_hosts_reload_timestamp_seconds",
-    Kind::Gauge,
     &[],
     "When the hosts file was last read.",
 );
 /// Queries for localhost under a search domain.
-pub static LOCALHOST: Family = family(
+pub static LOCALHOST: Family = Family::counter(
     "coredns_local_localhost_requests_total",
-    Kind::Counter,
     &[],
     "Queries for a name whose first label is localhost.",
 );
 /// Time in the chain.
-pub static WALK: Family = family(
+pub static WALK: Family = Family::summary(
     "corelane_walk_seconds",
-    Kind::Summary,
     &[],
     "Time from taking up a query to its finished reply.",
 );

@@ -54,6 +54,45 @@ pub struct Family {
     pub labels: &'static [&'static str],
 }
 
+impl Family {
+    /// A family of counters.
+    pub const fn counter(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Counter, labels }
+    }
+
+    /// A family of gauges.
+    pub const fn gauge(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Gauge, labels }
+    }
+
+    /// A family of summaries.
+    pub const fn summary(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Summary, labels }
+    }
+
+    /// A family of histograms.
+    pub const fn histogram(
+        name: &'static str,
+        buckets: &'static Buckets,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Histogram(buckets), labels }
+    }
+}
+
 /// What the series of a family are.
 #[derive(Clone, Copy)]
 pub enum Kind {

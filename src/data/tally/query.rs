@@ -11,6 +11,7 @@ use super::families::{
 use super::{CellGrid, CoreTally, Counter, Histogram, Tally};
 
 /// The cells of a (server, zone, view).
+#[derive(Clone)]
 pub struct QueryCells {
     requests: CellGrid,
     dnssec_ok: Counter,

@@ -5,21 +5,13 @@
 use super::*;
 use proptest::prelude::*;
 
-static PLAIN: Family =
-    Family { name: "t_plain_total", help: "a", kind: Kind::Counter, labels: &["zone", "view"] };
-static BARE: Family =
-    Family { name: "t_bare_total", help: "a \"b\"", kind: Kind::Counter, labels: &[] };
-static TIMES: Family = Family {
-    name: "t_seconds",
-    help: "c",
-    kind: Kind::Histogram(&BUCKETS_TIME),
-    labels: &["zone"],
-};
-static WALKS: Family =
-    Family { name: "t_walk_seconds", help: "d", kind: Kind::Summary, labels: &[] };
-static LEVEL: Family = Family { name: "t_level", help: "e", kind: Kind::Gauge, labels: &["name"] };
+static PLAIN: Family = Family::counter("t_plain_total", &["zone", "view"], "a");
+static BARE: Family = Family::counter("t_bare_total", &[], "a \"b\"");
+static TIMES: Family = Family::histogram("t_seconds", &BUCKETS_TIME, &["zone"], "c");
+static WALKS: Family = Family::summary("t_walk_seconds", &[], "d");
+static LEVEL: Family = Family::gauge("t_level", &["name"], "e");
 static BLOCK: Grid = Grid {
-    family: Family { name: "t_grid_total", help: "f", kind: Kind::Counter, labels: &["zone"] },
+    family: Family::counter("t_grid_total", &["zone"], "f"),
     each: &[("proto", &["udp", "tcp"]), ("type", &["A", "AAAA", "MX"])],
 };
 

@@ -9,6 +9,7 @@ use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::null_mut;
 
 use super::Lane;
 use crate::limits::BATCH_DATAGRAMS;
@@ -72,30 +73,11 @@ impl Batch {
         let count = lanes.len().min(BATCH_DATAGRAMS);
         let wildcard = local.ip().is_unspecified();
         for (index, lane) in lanes[..count].iter_mut().enumerate() {
-            self.iovecs[index] =
-                libc::iovec { iov_base: lane.input.as_mut_ptr().cast(), iov_len: lane.input.len() };
-            let (name, control) = (&raw mut self.addresses[index], &raw mut self.controls[index]);
-            let header = &mut self.headers[index].msg_hdr;
-            header.msg_name = name.cast();
-            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_iov = &raw mut self.iovecs[index];
-            header.msg_iovlen = 1;
-            header.msg_control = if wildcard { control.cast() } else { std::ptr::null_mut() };
-            header.msg_controllen = if wildcard { CONTROL_BYTES } else { 0 };
-            header.msg_flags = 0;
+            let name = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            self.point(index, into(lane), name, if wildcard { CONTROL_BYTES } else { 0 });
         }
-        // SAFETY: `headers` and all that it points to outlive the call: the vectors are `self`'s,
-        // the buffers are `lanes`', both borrowed mutably; lengths are those of the buffers.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                count as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: the headers point into `lanes`, which are borrowed mutably.
+        let received = unsafe { self.receive_headers(socket, count) }?;
         for (index, lane) in lanes[..received].iter_mut().enumerate() {
             let header = &self.headers[index];
             let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
@@ -115,29 +97,24 @@ impl Batch {
     pub fn send(&mut self, socket: BorrowedFd<'_>, lanes: &[Lane], wildcard: bool) -> Sent {
         let mut count = 0;
         for lane in lanes.iter().filter(|lane| lane.output_len != 0).take(BATCH_DATAGRAMS) {
-            self.iovecs[count] = libc::iovec {
-                // The kernel only reads through the pointer.
-                iov_base: lane.output.as_ptr().cast_mut().cast(),
-                iov_len: lane.output_len,
-            };
             let name_len = write_peer(&mut self.addresses[count], lane.client.peer);
             let control_len = match wildcard {
                 true => write_source(&mut self.controls[count], lane.client.local.ip()),
                 false => 0,
             };
-            let (name, control) = (&raw mut self.addresses[count], &raw mut self.controls[count]);
-            let header = &mut self.headers[count].msg_hdr;
-            header.msg_name = name.cast();
-            header.msg_namelen = name_len;
-            header.msg_iov = &raw mut self.iovecs[count];
-            header.msg_iovlen = 1;
-            header.msg_control =
-                if control_len == 0 { std::ptr::null_mut() } else { control.cast() };
-            header.msg_controllen = control_len;
-            header.msg_flags = 0;
+            self.point(count, from(&lane.output[..lane.output_len]), name_len, control_len);
             count += 1;
         }
-        self.send_headers(socket, count)
+        let mut done = Sent::default();
+        while done.sent + done.refused < count {
+            // SAFETY: the headers point into `lanes`, which are borrowed.
+            match unsafe { self.send_headers(socket, done.sent + done.refused, count) } {
+                Ok(sent) => done.sent += sent,
+                // The first of them was refused: a full buffer, or an address without a route.
+                Err(_) => done.refused += 1,
+            }
+        }
+        done
     }
 
     /// Receives at most a batch from a connected socket, as `receive` does. A datagram that is longer
@@ -152,20 +129,10 @@ impl Batch {
     ) -> io::Result<usize> {
         let count = lanes.len().min(BATCH_DATAGRAMS);
         for (index, lane) in lanes[..count].iter_mut().enumerate() {
-            let (iov_base, iov_len) = (lane.input.as_mut_ptr().cast(), lane.input.len());
-            self.point(index, libc::iovec { iov_base, iov_len });
+            self.point(index, into(lane), 0, 0);
         }
-        // SAFETY: as in `receive`; nothing but the lanes' buffers is pointed to.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                count as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: the headers point into `lanes`, which are borrowed mutably.
+        let received = unsafe { self.receive_headers(socket, count) }?;
         for (header, lane) in self.headers.iter().zip(&mut lanes[..received]) {
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             lane.input_len = if cut { lane.input.len() + 1 } else { header.msg_len as usize };
@@ -186,75 +153,106 @@ impl Batch {
     ) -> io::Result<()> {
         let mut count = 0;
         for message in messages.take(BATCH_DATAGRAMS) {
-            // The kernel only reads through the pointer.
-            let iov_base = message.as_ptr().cast_mut().cast();
-            self.point(count, libc::iovec { iov_base, iov_len: message.len() });
+            self.point(count, from(message), 0, 0);
             count += 1;
         }
         let (mut done, mut refused) = (0, false);
         while done < count {
-            let headers = &mut self.headers[done..count];
             // SAFETY: the headers point to messages, which outlive the iterator that gave them.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    headers.as_mut_ptr(),
-                    headers.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT,
-                )
-            };
-            match usize::try_from(sent) {
-                Ok(sent) if sent > 0 => done += sent,
-                _ => {
-                    let error = io::Error::last_os_error();
-                    match error.raw_os_error() {
-                        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(()),
-                        // Longer than a datagram can be: this one only.
-                        Some(libc::EMSGSIZE) => done += 1,
-                        Some(libc::EINTR) => {}
-                        _ if !refused => refused = true,
-                        _ => return Err(error),
-                    }
-                }
+            match unsafe { self.send_headers(socket, done, count) } {
+                Ok(sent) => done += sent,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(()),
+                    // Longer than a datagram can be: this one only.
+                    Some(libc::EMSGSIZE) => done += 1,
+                    Some(libc::EINTR) => {}
+                    _ if !refused => refused = true,
+                    _ => return Err(error),
+                },
             }
         }
         Ok(())
     }
 
-    /// Has a header point to one buffer and to no address.
-    fn point(&mut self, index: usize, iovec: libc::iovec) {
+    /// Has a header point to one buffer, and to so many octets of its address and control messages.
+    fn point(
+        &mut self,
+        index: usize,
+        iovec: libc::iovec,
+        name_len: libc::socklen_t,
+        control_len: usize,
+    ) {
         self.iovecs[index] = iovec;
+        let (name, control) = (&raw mut self.addresses[index], &raw mut self.controls[index]);
         let header = &mut self.headers[index].msg_hdr;
-        header.msg_name = std::ptr::null_mut();
-        header.msg_namelen = 0;
+        header.msg_name = if name_len == 0 { null_mut() } else { name.cast() };
+        header.msg_namelen = name_len;
         header.msg_iov = &raw mut self.iovecs[index];
         header.msg_iovlen = 1;
-        header.msg_control = std::ptr::null_mut();
-        header.msg_controllen = 0;
+        header.msg_control = if control_len == 0 { null_mut() } else { control.cast() };
+        header.msg_controllen = control_len;
         header.msg_flags = 0;
     }
 
-    fn send_headers(&mut self, socket: BorrowedFd<'_>, count: usize) -> Sent {
-        let mut done = Sent::default();
-        while done.sent + done.refused < count {
-            let headers = &mut self.headers[done.sent + done.refused..count];
-            // SAFETY: as in `receive`; the lanes' buffers are borrowed over the call.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    headers.as_mut_ptr(),
-                    headers.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT,
-                )
-            };
-            match usize::try_from(sent) {
-                Ok(sent) if sent > 0 => done.sent += sent,
-                // The first of them was refused: a full buffer, or an address without a route.
-                _ => done.refused += 1,
-            }
-        }
-        done
+    /// Receives into what the first `count` headers point to.
+    ///
+    /// # Safety
+    /// The buffers that they point to are the caller's alone.
+    unsafe fn receive_headers(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        count: usize,
+    ) -> io::Result<usize> {
+        // SAFETY: the vectors that the headers point to are `self`'s, the buffers the caller's;
+        // lengths are those of the buffers.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers[..count].as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                null_mut(),
+            )
+        };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
     }
+
+    /// Sends what headers `done..count` point to; gives how many went out, at least one. The error is
+    /// the first one's.
+    ///
+    /// # Safety
+    /// Nobody writes to the messages that they point to.
+    unsafe fn send_headers(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        done: usize,
+        count: usize,
+    ) -> io::Result<usize> {
+        let headers = &mut self.headers[done..count];
+        // SAFETY: as in `receive_headers`; the kernel only reads.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        match usize::try_from(sent) {
+            Ok(sent) if sent > 0 => Ok(sent),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// The buffer that a lane's datagram is received into.
+fn into(lane: &mut Lane) -> libc::iovec {
+    libc::iovec { iov_base: lane.input.as_mut_ptr().cast(), iov_len: lane.input.len() }
+}
+
+/// A message to send: the kernel only reads through the pointer.
+fn from(message: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() }
 }
 
 impl Default for Batch {

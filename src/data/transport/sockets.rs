@@ -75,6 +75,11 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 impl Sockets {
+    /// None at all: of a listener that only its address is known of any more.
+    pub fn none(address: SocketAddr) -> Self {
+        Self { address, local: address, udp: Vec::new(), tcp: Vec::new(), receive_bytes: 0 }
+    }
+
     /// Binds `workers` pairs of sockets to `address`.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connection::Connection;
 use super::inbox::Shared;
 use crate::data::chain::cx::{Client, Transport};
-use crate::data::tally::{CoreTally, Counter, Family, Gauge, Kind, Tally};
+use crate::data::tally::{CoreTally, Counter, Family, Gauge, Tally};
 use crate::limits::{
     STREAM_ACCEPT_PAUSE_NANOS, STREAM_CONNECTIONS_MAX, STREAM_CONNECTIONS_PER_ADDRESS_MAX,
     STREAM_SWEEP_NANOS,
@@ -50,30 +50,23 @@ pub struct StreamQuery {
     pub len: usize,
 }
 
-static OPENED: Family = Family {
-    name: "corelane_tcp_connections_opened_total",
-    help: "TCP connections accepted and kept.",
-    kind: Kind::Counter,
-    labels: &[],
-};
-static CLOSED: Family = Family {
-    name: "corelane_tcp_connections_closed_total",
-    help: "TCP connections that were kept and have ended.",
-    kind: Kind::Counter,
-    labels: &[],
-};
-static CONNECTIONS: Family = Family {
-    name: "corelane_tcp_connections",
-    help: "TCP connections open now.",
-    kind: Kind::Gauge,
-    labels: &[],
-};
-static REFUSED: Family = Family {
-    name: "corelane_tcp_refused_total",
-    help: "TCP connections closed, or not accepted, for want of what the reason names.",
-    kind: Kind::Counter,
-    labels: &["reason"],
-};
+static OPENED: Family = Family::counter(
+    "corelane_tcp_connections_opened_total",
+    &[],
+    "TCP connections accepted and kept.",
+);
+static CLOSED: Family = Family::counter(
+    "corelane_tcp_connections_closed_total",
+    &[],
+    "TCP connections that were kept and have ended.",
+);
+static CONNECTIONS: Family =
+    Family::gauge("corelane_tcp_connections", &[], "TCP connections open now.");
+static REFUSED: Family = Family::counter(
+    "corelane_tcp_refused_total",
+    &["reason"],
+    "TCP connections closed, or not accepted, for want of what the reason names.",
+);
 
 /// What a worker's streams count.
 #[derive(Clone, Copy)]

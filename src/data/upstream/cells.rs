@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::Carrier;
 use crate::data::clock::{MILLISECOND, Nanos};
-use crate::data::tally::{Counter, Family, Kind, Tally};
+use crate::data::tally::{Counter, Family, Tally};
 
 /// Health, load and latency of one upstream.
 #[repr(align(128))]
@@ -105,42 +105,36 @@ impl UpstreamCells {
     }
 }
 
-static HITS: Family = Family {
-    name: "coredns_proxy_conn_cache_hits_total",
-    help: "Queries to an upstream that found an open socket.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to", "proto"],
-};
-static MISSES: Family = Family {
-    name: "coredns_proxy_conn_cache_misses_total",
-    help: "Queries to an upstream for which a socket was opened.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to", "proto"],
-};
-static IGNORED: Family = Family {
-    name: "corelane_upstream_ignored_total",
-    help: "Messages of an upstream that were no reply, by what was wrong with them.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to", "reason"],
-};
-static REPEATED: Family = Family {
-    name: "corelane_upstream_repeated_total",
-    help: "Queries sent again: a pooled connection had been closed, or the case was lost.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to", "reason"],
-};
-static HEDGED: Family = Family {
-    name: "corelane_upstream_hedged_total",
-    help: "Queries sent to this upstream since another was slow.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to"],
-};
-static BOUNDED: Family = Family {
-    name: "corelane_upstream_bounds_total",
-    help: "Queries to an upstream that met a bound: sockets, queries in flight, octets.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to"],
-};
+static HITS: Family = Family::counter(
+    "coredns_proxy_conn_cache_hits_total",
+    &["proxy_name", "to", "proto"],
+    "Queries to an upstream that found an open socket.",
+);
+static MISSES: Family = Family::counter(
+    "coredns_proxy_conn_cache_misses_total",
+    &["proxy_name", "to", "proto"],
+    "Queries to an upstream for which a socket was opened.",
+);
+static IGNORED: Family = Family::counter(
+    "corelane_upstream_ignored_total",
+    &["proxy_name", "to", "reason"],
+    "Messages of an upstream that were no reply, by what was wrong with them.",
+);
+static REPEATED: Family = Family::counter(
+    "corelane_upstream_repeated_total",
+    &["proxy_name", "to", "reason"],
+    "Queries sent again: a pooled connection had been closed, or the case was lost.",
+);
+static HEDGED: Family = Family::counter(
+    "corelane_upstream_hedged_total",
+    &["proxy_name", "to"],
+    "Queries sent to this upstream since another was slow.",
+);
+static BOUNDED: Family = Family::counter(
+    "corelane_upstream_bounds_total",
+    &["proxy_name", "to"],
+    "Queries to an upstream that met a bound: sockets, queries in flight, octets.",
+);
 
 /// Cells of what workers count of an upstream.
 #[derive(Clone, Copy)]

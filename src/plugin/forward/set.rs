@@ -15,28 +15,26 @@ use super::options::Options;
 use super::target::{Address, Scheme};
 use super::tls::{Alpn, Tls};
 use crate::data::clock::{MILLISECOND, Nanos};
-use crate::data::tally::{BUCKETS_TIME, Counter, Family, Histogram, Kind, Tally};
+use crate::data::tally::{BUCKETS_TIME, Counter, Family, Histogram, Tally};
 use crate::data::upstream::{Carrier, HttpsTarget, TlsTarget, Upstream, UpstreamSpec};
 use crate::limits::{FORWARD_UNHEARD_NANOS_MIN, FORWARD_UNHEARD_P95S_MIN};
 
-static DURATION: Family = Family {
-    name: "coredns_proxy_request_duration_seconds",
-    help: "Time from a query to an upstream to its reply.",
-    kind: Kind::Histogram(&BUCKETS_TIME),
-    labels: &["proxy_name", "to", "rcode"],
-};
-static PROBES_FAILED: Family = Family {
-    name: "coredns_proxy_healthcheck_failures_total",
-    help: "Probes of an upstream's health that failed.",
-    kind: Kind::Counter,
-    labels: &["proxy_name", "to"],
-};
-static TRIPS: Family = Family {
-    name: "corelane_forward_breaker_trips_total",
-    help: "Bursts of SERVFAIL or of lost queries after which an upstream was asked last.",
-    kind: Kind::Counter,
-    labels: &["to"],
-};
+static DURATION: Family = Family::histogram(
+    "coredns_proxy_request_duration_seconds",
+    &BUCKETS_TIME,
+    &["proxy_name", "to", "rcode"],
+    "Time from a query to an upstream to its reply.",
+);
+static PROBES_FAILED: Family = Family::counter(
+    "coredns_proxy_healthcheck_failures_total",
+    &["proxy_name", "to"],
+    "Probes of an upstream's health that failed.",
+);
+static TRIPS: Family = Family::counter(
+    "corelane_forward_breaker_trips_total",
+    &["to"],
+    "Bursts of SERVFAIL or of lost queries after which an upstream was asked last.",
+);
 
 /// The label `proxy_name`.
 const PROXY: &str = "forward";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::record::{Record, Unmade};
 use super::{Block, Effective};
-use crate::data::tally::{CellGrid, Family, Grid, Kind, Tally};
+use crate::data::tally::{CellGrid, Family, Grid, Tally};
 use crate::plugin::{Cx, Event, Sink, Site};
 use crate::wire::{Section, rtype};
 
@@ -54,28 +54,25 @@ const PLACES: [u8; TYPES_MAX] = {
 };
 
 static MATCHES: Grid = Grid {
-    family: Family {
-        name: "coredns_template_matches_total",
-        help: "Queries that a template matched.",
-        kind: Kind::Counter,
-        labels: &["server", "zone", "view"],
-    },
+    family: Family::counter(
+        "coredns_template_matches_total",
+        &["server", "zone", "view"],
+        "Queries that a template matched.",
+    ),
     each: &[("class", CLASSES), ("type", TYPES)],
 };
 
 const FAILURE_LABELS: &[&str] = &["server", "zone", "view", "class", "type", "section", "template"];
-static TEMPLATE_FAILURES: Family = Family {
-    name: "coredns_template_template_failures_total",
-    help: "Templates that failed.",
-    kind: Kind::Counter,
-    labels: FAILURE_LABELS,
-};
-static RECORD_FAILURES: Family = Family {
-    name: "coredns_template_rr_failures_total",
-    help: "Templates whose text is no record.",
-    kind: Kind::Counter,
-    labels: FAILURE_LABELS,
-};
+static TEMPLATE_FAILURES: Family = Family::counter(
+    "coredns_template_template_failures_total",
+    FAILURE_LABELS,
+    "Templates that failed.",
+);
+static RECORD_FAILURES: Family = Family::counter(
+    "coredns_template_rr_failures_total",
+    FAILURE_LABELS,
+    "Templates whose text is no record.",
+);
 
 /// The counters of one block.
 pub(super) struct Counters {
