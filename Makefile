@@ -11,6 +11,7 @@ help: ## name these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## build and start the server on port 1053, with a sample cluster to try
+	tests/setup build
 	$(CARGO) run --release --locked --bin corelane -- try -p $(PORT)
 
 test: ## install what is missing, then run every test

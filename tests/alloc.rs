@@ -524,3 +524,28 @@ fn what_is_rewritten() {
     ];
     prove(".", &format!("prometheus 127.0.0.1:0\n errors\n {rules}\n {FILE}"), &asks);
 }
+
+#[test]
+fn expressions_of_views_and_templates() {
+    let view = "metadata\n view those {\n \
+                expr name() matches '^(www|mail)[.]' && port() == '40000'\n \
+                expr incidr(client_ip(), '192.0.2.0/24') and len(split(name(), '.')) > 2\n \
+                expr \"any(map(1..9, # * #), # == 49) && metadata('view/name') == 'those'\"\n }\n";
+    let asks = [
+        ask("www.example.org.", rtype::A, rcode::NOERROR, 2),
+        ask("mail.example.org.", rtype::MX, rcode::NOERROR, 1),
+        ask("none.example.org.", rtype::A, rcode::REFUSED, 0),
+    ];
+    prove(".", &format!("{view} {FILE}"), &asks);
+    let template = "template IN TXT example.org {\n match \"^(?P<host>[^.]+)[.]\"\n \
+                    var labels split(name(), '.')\n \
+                    var both upper(labels[0]) + '-' + type()\n \
+                    expr len(labels) == 4 and group('host') != 'none'\n \
+                    answer \"{{ .Name }} 60 IN TXT {{ .Var.both }}\"\n fallthrough\n }\n";
+    let asks = [
+        ask("deep.example.org.", rtype::TXT, rcode::NOERROR, 1),
+        ask("none.example.org.", rtype::TXT, rcode::NXDOMAIN, 0),
+        ask("www.example.org.", rtype::A, rcode::NOERROR, 2),
+    ];
+    prove(".", &format!("{template} {FILE}"), &asks);
+}
