@@ -41,6 +41,9 @@ impl Format {
     }
 }
 
+/// What is found in a Corefile.
+type Found = Vec<CorefileError>;
+
 /// Prints every fault of the Corefile to `out`, or that there is none, and returns the exit status.
 ///
 /// `plugins` gives the faults that the plugins' own parsing finds, or else what they warn of; it is
@@ -54,7 +57,7 @@ pub fn check(
     format: Format,
     directives: Directives<'_>,
     default_port: u16,
-    plugins: &mut dyn FnMut(&Corefile) -> Result<Vec<CorefileError>, Vec<CorefileError>>,
+    plugins: &mut dyn FnMut(&Corefile) -> Result<Found, Found>,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let env = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());

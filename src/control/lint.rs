@@ -272,9 +272,8 @@ fn listens(block: &ServerBlock, ip: IpAddr) -> bool {
         // On all addresses: of which only these are known to be our own.
         None => ip.is_loopback() || ip.is_unspecified(),
         Some(_) => binds.any(|word| {
-            word.text.parse::<IpAddr>().is_ok_and(|bound| {
-                bound == ip || (bound.is_unspecified() && (ip.is_loopback() || ip == bound))
-            })
+            let is_at = |bound: IpAddr| bound == ip || bound.is_unspecified() && ip.is_loopback();
+            word.text.parse().is_ok_and(is_at)
         }),
     }
 }

@@ -125,7 +125,7 @@ impl Turn {
             let Generation { snapshot, locals, is_cut, .. } = over;
             drop(locals);
             // Of a whole one control has its own, and drops that last.
-            self.core.spend(is_cut.then(|| snapshot as _));
+            self.core.spend(is_cut.then_some(snapshot as _));
         }
     }
 

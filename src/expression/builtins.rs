@@ -427,8 +427,11 @@ fn split(
     let start = memory.values.len();
     let (mut at, end) = (text.range().start, text.range().end);
     let mut parts = 0;
-    let is_empty = by.len == 0 && text.len == 0;
-    while most != 0 && !is_empty {
+    if most == 0 || by.len == 0 && text.len == 0 {
+        return Ok(Value::List(memory.list_from(start)));
+    }
+    // It ends with the text, or with what a run may take.
+    loop {
         memory.step()?;
         parts += 1;
         let found = cut(&memory.text[at..end], memory.text(by)).filter(|_| parts != most);

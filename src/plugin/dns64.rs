@@ -222,9 +222,7 @@ impl Link {
             match (record.section, record.rtype) {
                 (Section::Answer, rtype::AAAA) if !self.options.translate_all => {
                     let octets = <[u8; 16]>::try_from(record.rdata(reply.bytes())).ok()?;
-                    if Ipv6Addr::from(octets).to_ipv4_mapped().is_none() {
-                        return None;
-                    }
+                    Ipv6Addr::from(octets).to_ipv4_mapped()?;
                 }
                 (Section::Authority, rtype::SOA) => ttl = record.ttl,
                 _ => {}

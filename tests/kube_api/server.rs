@@ -399,11 +399,8 @@ impl State {
         self.tokens.push(token.map(str::to_owned));
         let faults = self.faults.get_mut(&(plural.clone(), if watch { "watch" } else { "list" }));
         let fault = faults.and_then(VecDeque::pop_front);
-        match fault {
-            Some(Fault::Status(code, after)) => {
-                return Reply::of_status(code, "made to fail", after);
-            }
-            _ => {}
+        if let Some(Fault::Status(code, after)) = fault {
+            return Reply::of_status(code, "made to fail", after);
         }
         let wanted = self.wanted_token.as_ref().map(|token| format!("Bearer {token}"));
         if wanted.is_some() && token != wanted.as_deref() {

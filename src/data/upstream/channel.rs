@@ -167,7 +167,7 @@ impl Upstreams {
             let aged = upstream.max_age > 0 && now > held.opened.saturating_add(upstream.max_age);
             held.retiring |= idle || aged;
             live += usize::from(!held.retiring);
-            let usable = !held.retiring && !(fresh && held.served);
+            let usable = !(held.retiring || fresh && held.served);
             let load = held.ids.len();
             if usable && best.is_none_or(|(least, _)| load < least) {
                 best = Some((load, index));

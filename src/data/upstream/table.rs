@@ -307,7 +307,7 @@ impl Upstreams {
     /// A random number below `bound`.
     pub(super) fn below(&mut self, bound: usize) -> Option<usize> {
         let secret = self.secrets.take()?;
-        Some((u128::from(secret) * bound as u128 >> 64) as usize)
+        Some(((u128::from(secret) * bound as u128) >> 64) as usize)
     }
 
     /// Sends what one upstream is to be asked by UDP.
