@@ -94,6 +94,7 @@ impl Generation {
             generation: self.snapshot.generation,
             listeners: self.snapshot.listeners.iter().map(without_sockets).collect(),
             blocks: blocks.collect(),
+            local_options: self.snapshot.local_options.clone(),
         });
         self.locals = Locals::new(&snapshot, core, Some(self));
         self.snapshot = snapshot;

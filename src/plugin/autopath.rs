@@ -58,7 +58,7 @@ use super::{
     Site, Step,
 };
 use crate::control::corefile::{Place, Token};
-use crate::data::tally::{Counter, Family, Kind};
+use crate::data::tally::{Counter, Family};
 use crate::limits::SEARCH_ELEMENTS_MAX;
 use crate::wire::{Name, NameBuf, Section, Suffixes, WireError, rcode, rtype};
 use std::sync::Arc;
@@ -66,12 +66,11 @@ use std::sync::Arc;
 /// The search path of the server's own host.
 const HOST_FILE: &str = "/etc/resolv.conf";
 
-static SUCCESSES: Family = Family {
-    name: "coredns_autopath_success_total",
-    help: "Counter of requests that did autopath.",
-    kind: Kind::Counter,
-    labels: &["server"],
-};
+static SUCCESSES: Family = Family::counter(
+    "coredns_autopath_success_total",
+    &["server"],
+    "Counter of requests that did autopath.",
+);
 
 /// The directive.
 pub struct Autopath {

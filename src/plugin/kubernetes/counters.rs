@@ -14,56 +14,46 @@ use crate::cluster::object::{Kind, Object, SERVICE_NAME};
 use crate::cluster::record::{Nature, key_of};
 use crate::cluster::top_level::is_top_level;
 use crate::control::kube::Journal;
-use crate::data::tally::{self, BUCKETS_PROGRAMMING, Family, Gauge, Histogram, Latency, Tally};
+use crate::data::tally::{BUCKETS_PROGRAMMING, Family, Gauge, Histogram, Latency, Tally};
 
-static PROGRAMMING: Family = Family {
-    name: "coredns_kubernetes_dns_programming_duration_seconds",
-    help: "Time from a change of endpoints to its being answered.",
-    kind: tally::Kind::Histogram(&BUCKETS_PROGRAMMING),
-    labels: &["service_kind"],
-};
-static SERVED: Family = Family {
-    name: "corelane_kubernetes_event_to_served_seconds",
-    help: "Time from the arrival of an event of a watch to its being answered by every worker.",
-    kind: tally::Kind::Summary,
-    labels: &[],
-};
-static PUBLISHED: Family = Family {
-    name: "corelane_kubernetes_publish_seconds",
-    help: "Time that it took to publish what had changed.",
-    kind: tally::Kind::Summary,
-    labels: &[],
-};
-static OBJECTS: Family = Family {
-    name: "corelane_kubernetes_objects",
-    help: "Objects held, by kind.",
-    kind: tally::Kind::Gauge,
-    labels: &["kind"],
-};
-static BYTES: Family = Family {
-    name: "corelane_kubernetes_index_bytes",
-    help: "Octets that the answers of a kind of objects take.",
-    kind: tally::Kind::Gauge,
-    labels: &["kind"],
-};
-static STALE: Family = Family {
-    name: "corelane_kubernetes_stale",
-    help: "1 while answers are from an earlier run, until the API server has answered.",
-    kind: tally::Kind::Gauge,
-    labels: &[],
-};
-static REFUSED: Family = Family {
-    name: "corelane_kubernetes_refused_total",
-    help: "Objects that were left out, whole or in part, since they cannot have records.",
-    kind: tally::Kind::Counter,
-    labels: &["kind"],
-};
-static TOP_LEVEL: Family = Family {
-    name: "corelane_kubernetes_top_level_namespaces_total",
-    help: "Namespaces that appeared with the name of a top-level domain (CVE-2022-2835).",
-    kind: tally::Kind::Counter,
-    labels: &[],
-};
+static PROGRAMMING: Family = Family::histogram(
+    "coredns_kubernetes_dns_programming_duration_seconds",
+    &BUCKETS_PROGRAMMING,
+    &["service_kind"],
+    "Time from a change of endpoints to its being answered.",
+);
+static SERVED: Family = Family::summary(
+    "corelane_kubernetes_event_to_served_seconds",
+    &[],
+    "Time from the arrival of an event of a watch to its being answered by every worker.",
+);
+static PUBLISHED: Family = Family::summary(
+    "corelane_kubernetes_publish_seconds",
+    &[],
+    "Time that it took to publish what had changed.",
+);
+static OBJECTS: Family =
+    Family::gauge("corelane_kubernetes_objects", &["kind"], "Objects held, by kind.");
+static BYTES: Family = Family::gauge(
+    "corelane_kubernetes_index_bytes",
+    &["kind"],
+    "Octets that the answers of a kind of objects take.",
+);
+static STALE: Family = Family::gauge(
+    "corelane_kubernetes_stale",
+    &[],
+    "1 while answers are from an earlier run, until the API server has answered.",
+);
+static REFUSED: Family = Family::counter(
+    "corelane_kubernetes_refused_total",
+    &["kind"],
+    "Objects that were left out, whole or in part, since they cannot have records.",
+);
+static TOP_LEVEL: Family = Family::counter(
+    "corelane_kubernetes_top_level_namespaces_total",
+    &[],
+    "Namespaces that appeared with the name of a top-level domain (CVE-2022-2835).",
+);
 
 /// What is wrong with a namespace that is named like a top-level domain.
 pub const AS_TOP_LEVEL: &str = "is named like a top-level domain: with search paths, names of that \
