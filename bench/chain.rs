@@ -114,7 +114,8 @@ fn manifests() -> Scratch {
     let mut text = String::from(r#"{"kind":"Namespace","metadata":{"name":"shop"}}"#);
     for n in 0..SERVICES {
         text += &format!(
-            "{{\"kind\":\"Service\",\"metadata\":{{\"name\":\"service-{n}\",\"namespace\":\"shop\"}},\
+            "{{\"kind\":\"Service\",\
+             \"metadata\":{{\"name\":\"service-{n}\",\"namespace\":\"shop\"}},\
              \"spec\":{{\"clusterIP\":\"10.96.{}.{}\",\"ports\":[{{\"name\":\"http\",\"port\":80,\
              \"protocol\":\"TCP\"}}]}}}}\n",
             n >> 8,
@@ -147,7 +148,8 @@ impl Bench {
         Self::of(format!(
             ". {{\n bind 127.0.0.1\n errors\n health 127.0.0.1:0 {{\n  lameduck 5s\n }}\n\
              ready 127.0.0.1:0\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n\
-             manifests {path}\n  pods insecure\n  fallthrough in-addr.arpa ip6.arpa\n  ttl 30\n }}\n\
+             manifests {path}\n  pods insecure\n  fallthrough in-addr.arpa ip6.arpa\n\
+             ttl 30\n }}\n\
              prometheus 127.0.0.1:0\n forward . 127.0.0.1:9 {{\n  max_concurrent 1000\n }}\n\
              cache 30\n loop\n reload\n loadbalance\n}}\n"
         ))

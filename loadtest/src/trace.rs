@@ -277,7 +277,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_capture_ends_the_program(
-            frames in prop::collection::vec((0..9u32, prop::collection::vec(any::<u8>(), 0..90)), 0..9),
+            frames in prop::collection::vec(
+                (0..9u32, prop::collection::vec(any::<u8>(), 0..90)), 0..9
+            ),
             link in prop::sample::select(vec![0, 1, 101, 113, 276]),
             cut in 0..400usize,
         ) {

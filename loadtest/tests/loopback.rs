@@ -123,7 +123,7 @@ fn nobody_there_is_a_failure() {
 
 #[test]
 fn only_loopback_is_put_under_load() {
-    for options in [&[][..], &["--netns-ok"]] {
+    for options in [&[][..], &["--netns-ok"], &["--cluster-ok", "--rate", "10"]] {
         let source = ["--random-labels", "example.org", "--seconds", "0.1"];
         let output = run_flood("192.0.2.1:53", &[&source, options].concat());
         assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -28,6 +28,7 @@ class Scenarios(unittest.TestCase):
         for name in scenario.names():
             loaded = scenario.load(name)
             self.assertIn(loaded.kind, KINDS, name)
+            self.assertFalse({"--window", "--rate", "--slo"} & set(loaded.flood), f"{name}: pace")
             count, seconds = KINDS[loaded.kind].steps(loaded, len(loaded.against))
             self.assertGreater(count * seconds, 0, name)
             for kind in loaded.against:

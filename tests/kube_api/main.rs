@@ -10,6 +10,7 @@ mod connecting;
 mod model;
 #[path = "../ports/mod.rs"]
 mod ports;
+mod queries;
 mod server;
 mod serving;
 mod starting;

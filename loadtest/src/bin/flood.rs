@@ -29,7 +29,9 @@ const NXDOMAIN: u8 = 3;
 /// Exit status: 0; 1 without any answer, or where no rate keeps the objective; 2 for a mistake
 /// on the command line or a failure.
 #[derive(Parser)]
-#[command(group(ArgGroup::new("source").required(true).args(["queries", "random_labels", "replay"])))]
+#[command(group(
+    ArgGroup::new("source").required(true).args(["queries", "random_labels", "replay"])
+))]
 #[command(group(ArgGroup::new("pace").args(["window", "rate", "slo"])))]
 struct Options {
     /// The server; a loopback address (see --netns-ok).
@@ -45,7 +47,10 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// --replay: so many times as fast as it was.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = within::<f64>(1e-3, 1e6))]
+    #[arg(
+        long, value_name = "FACTOR", default_value_t = 1.0,
+        value_parser = within::<f64>(1e-3, 1e6)
+    )]
     speed: f64,
     /// Make whole look-ups of the names in --queries, A and AAAA, as this C library does.
     #[arg(long, requires = "queries", conflicts_with = "misses")]
