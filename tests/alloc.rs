@@ -73,6 +73,15 @@ endpoints: [{addresses: [10.1.0.21], hostname: db-0}, {addresses: [10.1.0.22]}]
 kind: Service
 metadata: {name: ext, namespace: shop}
 spec: {type: ExternalName, externalName: one.shop.svc.cluster.local}
+---
+kind: Service
+metadata: {name: lb, namespace: shop}
+spec: {clusterIP: 10.96.0.22, ports: [{name: http, port: 80, protocol: TCP}]}
+status: {loadBalancer: {ingress: [{ip: 203.0.113.5}, {ip: 203.0.113.6}]}}
+---
+kind: Pod
+metadata: {name: front, namespace: shop}
+status: {phase: Running, podIP: 192.0.2.99}
 ";
 
 /// Rounds after which everything is there that is made once.
@@ -477,6 +486,31 @@ const OF_THE_CLUSTER: &[Ask] = &[
     ask("www.example.com.svc.cluster.local.", rtype::A, rcode::NXDOMAIN, 0),
     ask("www.example.com.cluster.local.", rtype::AAAA, rcode::NXDOMAIN, 0),
 ];
+
+/// Services from outside, and what a pod looks for.
+#[test]
+fn names_for_others_and_for_pods() {
+    let cluster = "kubernetes cluster.local {\n manifests cluster.yaml\n pods verified\n }\n";
+    let lines = format!("k8s_external example.org 203.0.113.0/24 {{\n headless\n }}\n {cluster}");
+    let asks = [
+        ask("lb.shop.example.org.", rtype::A, rcode::NOERROR, 2),
+        ask("_http._tcp.lb.shop.example.org.", rtype::SRV, rcode::NOERROR, 1),
+        ask("db.shop.example.org.", rtype::A, rcode::NOERROR, 2),
+        ask("db-0.db.shop.example.org.", rtype::A, rcode::NOERROR, 1),
+        ask("_pg._tcp.db.shop.example.org.", rtype::SRV, rcode::NOERROR, 2),
+        ask("5.113.0.203.in-addr.arpa.", rtype::PTR, rcode::NOERROR, 1),
+        ask("no.shop.example.org.", rtype::A, rcode::NXDOMAIN, 0),
+        ask("example.org.", rtype::SOA, rcode::NOERROR, 1),
+    ];
+    prove(".", &lines, &asks);
+    let asks = [
+        ask("one.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 1),
+        ask("one.shop.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 2),
+        ask("www.example.org.shop.svc.cluster.local.", rtype::A, rcode::NOERROR, 3),
+        ask("one.other.svc.cluster.local.", rtype::A, rcode::NXDOMAIN, 0),
+    ];
+    prove(".", &format!("autopath @kubernetes\n {cluster} {FILE}"), &asks);
+}
 
 /// The Corefile of a stock cluster.
 #[test]

@@ -113,7 +113,7 @@ mod tests {
 
     fn run(text: &str, format: Format) -> (u8, String) {
         let input = Input::Text { name: "Corefile".into(), text: text.into() };
-        let names = ["errors", "cache", "whoami"];
+        let names = ["errors", "log", "cache", "whoami"];
         let directives = Directives { known: &names, built: &names };
         let mut out = Vec::new();
         let mut plugins = |corefile: &Corefile| {
@@ -160,6 +160,20 @@ mod tests {
         let (_, out) = run(text, Format::Report);
         assert!(out.contains("3 |  cahce\n  |  ^^^^^\n  help: did you mean \"cache\"?\n"), "{out}");
         assert!(out.ends_with("3 errors\n"));
+    }
+
+    #[test]
+    fn warnings_change_nothing() {
+        let text = ". {\n log stdout\n}\n";
+        let (status, out) = run(text, Format::Line);
+        let start = "warning: Corefile:2:6: log: \"stdout\" is taken for a name";
+        assert!(status == 0 && out.starts_with(start), "{out}");
+        assert!(out.ends_with("\nvalid: 1 server block\n"), "{out}");
+        let (_, out) = run(text, Format::Report);
+        assert!(out.starts_with("warning: log: \"stdout\" is taken for a name"), "{out}");
+        assert_eq!(run(text, Format::CoreDns), (0, "valid: 1 server block\n".into()));
+        let (_, out) = run(". {\n log stdout\n whoami x\n}\n", Format::Line);
+        assert!(!out.contains("warning"), "nothing is told of what is not whole: {out}");
     }
 
     #[test]

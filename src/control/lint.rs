@@ -26,6 +26,7 @@ pub fn lints(corefile: &Corefile) -> Vec<CorefileError> {
         let claims = claims(block);
         shadowed(&claims, block, &mut found);
         served_elsewhere(corefile, index, &claims, &mut found);
+        judged_late(block, &mut found);
         leaks(&claims, block, &mut found);
         raised_ttls(block, &mut found);
         outputs(block, &mut found);
@@ -119,9 +120,13 @@ fn position(block: &ServerBlock, stanza: &Stanza) -> usize {
 fn shadowed(claims: &[Claim<'_>], block: &ServerBlock, found: &mut Vec<CorefileError>) {
     for (index, claim) in claims.iter().enumerate() {
         let above = &claims[..index];
+        // Uses of one plugin are one link, which knows the longest zone; only those of these two are
+        // asked one by one.
+        let in_turn = matches!(claim.plugin, "forward" | "grpc");
         let keeper = |zone: &NameBuf| {
             let is_kept = |one: &&Claim<'_>| {
-                one.kept.iter().any(|kept| zone.as_name().is_under(kept.as_name()))
+                (in_turn || one.plugin != claim.plugin)
+                    && one.kept.iter().any(|kept| zone.as_name().is_under(kept.as_name()))
             };
             above.iter().find(is_kept)
         };
@@ -139,6 +144,25 @@ fn shadowed(claims: &[Claim<'_>], block: &ServerBlock, found: &mut Vec<CorefileE
             message += "; the order of plugins is fixed, whatever their order here";
         }
         found.push(finding(&claim.stanza.name, claim.plugin, message));
+    }
+}
+
+/// Rules of `acl` that stand above a `rewrite` and see what that has made of the question.
+fn judged_late(block: &ServerBlock, found: &mut Vec<CorefileError>) {
+    let rewrites = block.uses("rewrite").filter(|stanza| {
+        let mut words = stanza.args.iter().map(|word| word.text.as_str());
+        let first = words.find(|word| !matches!(*word, "continue" | "stop"));
+        matches!(first, Some("name" | "type" | "class"))
+    });
+    let last = rewrites.map(|stanza| position(block, stanza)).max();
+    for stanza in block.uses("acl") {
+        let by_type = |option: &OptionLine| option.args.iter().any(|word| word.text == "type");
+        let judges = !stanza.args.is_empty() || stanza.options.iter().any(by_type);
+        if judges && last.is_some_and(|last| position(block, stanza) < last) {
+            let message = "judges names and types as rewrite has made them: rewrite comes first, \
+                           whatever their order here";
+            found.push(finding(&stanza.name, "acl", message.into()));
+        }
     }
 }
 
@@ -355,6 +379,7 @@ mod tests {
             "log . \"{common}\"\nforward corp.test 192.0.2.1\nforward . 192.0.2.2 127.0.0.1:5353",
             "cache {\nsuccess 100 60 1\n}\nkubernetes cluster.local {\nttl 2\n}",
             "forward . 192.0.2.1 {\nexcept a.test\n}\nforward a.test 192.0.2.2",
+            "file db a.test\nfile other b.a.test",
         ] {
             assert_eq!(in_root(lines), [""; 0], "{lines}");
         }
@@ -404,6 +429,19 @@ mod tests {
                         the server block at Corefile:5:1 serves cluster.local.";
         assert_eq!(found(text), [expected]);
         assert_eq!(found(&text.replace("\ncluster.local {", "\ncluster.local:54 {")), [""; 0]);
+    }
+
+    #[test]
+    fn rules_that_see_what_was_rewritten() {
+        let rewrite = "rewrite stop name exact a.test b.test";
+        let expected = "2:1: acl: judges names and types as rewrite has made them: \
+                        rewrite comes first, whatever their order here";
+        for acl in ["acl a.test {\nblock\n}", "acl {\nblock type ANY net 192.0.2.0/24\n}"] {
+            assert_eq!(in_root(&format!("{acl}\n{rewrite}")), [expected], "{acl}");
+            assert_eq!(in_root(&format!("{rewrite}\n{acl}")), [""; 0], "{acl}");
+        }
+        let by_client = "acl {\nblock net 192.0.2.0/24\n}";
+        assert_eq!(in_root(&format!("{by_client}\n{rewrite}")), [""; 0]);
     }
 
     #[test]

@@ -213,8 +213,10 @@ proptest! {
         let (rules, index) = (rules(headless), some());
         let all = transferred(&rules, &index, part);
         prop_assert_eq!(&all, &transferred(&rules, &index, 1000));
-        let distinct: BTreeSet<_> =
-            all.iter().map(|(name, rtype, rdata)| (name.to_string(), *rtype, rdata.clone())).collect();
+        let key = |(name, rtype, rdata): &(NameBuf, Rtype, Vec<u8>)| {
+            (name.to_string(), *rtype, rdata.clone())
+        };
+        let distinct: BTreeSet<_> = all.iter().map(key).collect();
         prop_assert_eq!(distinct.len(), all.len(), "each record once");
         for (owner, rtype, _) in &all {
             let lines = ask(&rules, &index, &owner.to_string(), *rtype);
