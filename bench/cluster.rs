@@ -6,7 +6,7 @@
 
 use std::hint::black_box;
 
-use corelane::cluster::answer::{Fit, Place, Pods, Rules};
+use corelane::cluster::answer::{Fit, Outcome, Place, Pods, Rules};
 use corelane::cluster::feed::Change;
 use corelane::cluster::index::Index;
 use corelane::cluster::object::{Kind, Object};
@@ -139,6 +139,10 @@ impl Bench {
                 let names = some(HEADLESS, 1, &|n| format!("service-{n}.{}", zone(n)));
                 self.ask(names, rtype::A, false)
             }
+            "cluster-ip-aaaa" => {
+                let names = some(HEADLESS, 1, &|n| format!("service-{n}.{}", zone(n)));
+                self.ask(names, rtype::AAAA, false)
+            }
             "headless-10" => {
                 let names = some(HEADLESS, 0, &|n| format!("service-{n}.{}", zone(n)));
                 self.ask(names, rtype::A, false)
@@ -192,19 +196,19 @@ fn answer(
     fit: Fit,
     reply: &mut Reply,
 ) {
-    if rules.answer_plain(index, place, question, reply) {
-        return;
-    }
     let Some(position) = place.position() else { return };
-    let outcome = rules.answer(index, position, question, fit, reply);
-    if matches!(outcome, corelane::cluster::answer::Outcome::NxDomain) {
-        rules.deny(index, position, question, rcode::NXDOMAIN, reply);
+    let plain = rules.answer_plain(index, place, question, reply);
+    match plain.unwrap_or_else(|| rules.answer(index, position, question, fit, reply)) {
+        Outcome::NoData => rules.deny(index, position, question, rcode::NOERROR, reply),
+        Outcome::NxDomain => rules.deny(index, position, question, rcode::NXDOMAIN, reply),
+        _ => {}
     }
 }
 
 /// All pieces, in the order of the table.
-const PIECES: [&str; 8] = [
+const PIECES: [&str; 9] = [
     "cluster-ip",
+    "cluster-ip-aaaa",
     "headless-10",
     "srv",
     "ptr",

@@ -264,8 +264,8 @@ impl Rules {
         }
     }
 
-    /// Writes the answer to the commonest question: for the only address of a service. `false`: it
-    /// is another, and nothing was written.
+    /// Answers the commonest questions: for the address of a service that has one, IPv4, and for
+    /// what goes with it. None: it is another question, and nothing was written.
     #[inline]
     pub fn answer_plain(
         &self,
@@ -273,22 +273,27 @@ impl Rules {
         place: Place,
         question: Question<'_>,
         reply: &mut Reply,
-    ) -> bool {
-        if question.rtype != rtype::A || !place.is_plain || self.ignore_empty {
-            return false;
+    ) -> Option<Outcome> {
+        let is_common = matches!(question.rtype, rtype::A | rtype::AAAA | rtype::HTTPS);
+        if !is_common || !place.is_plain || self.ignore_empty {
+            return None;
         }
-        let Some(zone) = self.zones.at(place.position as usize) else { return false };
+        let zone = self.zones.at(place.position as usize)?;
         // A plain name begins with the key.
-        let Some(key) = question.lower.as_bytes().get(..place.key as usize) else { return false };
-        let Some(named) = zone.realm(index).find_hashed(place.hash, key) else { return false };
-        let Some([a, b, c, d]) = named.only_v4 else { return false };
+        let key = question.lower.as_bytes().get(..place.key as usize)?;
+        let named = zone.realm(index).find_hashed(place.hash, key)?;
+        let [a, b, c, d] = named.only_v4?;
         if !index.has_namespace(namespace_label(key)) {
-            return false;
+            return None;
+        }
+        if question.rtype != rtype::A {
+            return Some(Outcome::NoData);
         }
         let [l0, l1, l2, l3] = self.ttl.to_be_bytes();
         let to = HEADER_BYTES as u8;
         let record = [0xc0, to, 0, 1, 0, 1, l0, l1, l2, l3, 0, 4, a, b, c, d];
-        reply.push_block(Section::Answer, &record, 1).is_ok()
+        reply.push_block(Section::Answer, &record, 1).ok()?;
+        Some(Outcome::Answer)
     }
 
     /// Writes a denial: the rcode, and the SOA record of the zone in `position`.

@@ -75,24 +75,44 @@ impl Answers {
         };
         let Some(position) = place.position() else { return Step::Next };
         let (question, reply) = cx.answer(true);
-        if self.rules.answer_plain(index, place, question, reply) {
-            mark_stale(index, cx);
-            return Step::Up;
+        match self.rules.answer_plain(index, place, question, reply) {
+            Some(Outcome::Answer) => {
+                mark_stale(index, cx);
+                Step::Up
+            }
+            Some(outcome) => self.become_of(outcome, index, position, cx),
+            None => self.answer(index, position, cx),
         }
-        self.answer(index, position, cx)
     }
 
     fn answer(&self, index: &Index, position: usize, cx: &mut Cx<'_>) -> Step<()> {
-        let Question { rtype, rclass, .. } = cx.question();
-        if matches!(rtype, rtype::AXFR | rtype::IXFR) {
+        if matches!(cx.question().rtype, rtype::AXFR | rtype::IXFR) {
             // Transfers are what `transfer` is for, which stands above.
             cx.fail(rcode::REFUSED, format_args!(""));
             return Step::Up;
         }
-        match self.write(index, position, cx) {
+        let mut outcome = self.write(index, position, true, cx);
+        if matches!(outcome, Outcome::TooLong) {
+            cx.enlarge();
+            cx.answer(true);
+            outcome = self.write(index, position, false, cx);
+        }
+        self.become_of(outcome, index, position, cx)
+    }
+
+    /// What an outcome makes of the reply.
+    fn become_of(
+        &self,
+        outcome: Outcome,
+        index: &Index,
+        position: usize,
+        cx: &mut Cx<'_>,
+    ) -> Step<()> {
+        match outcome {
             Outcome::Answer | Outcome::TooLong => {}
             Outcome::NoData => self.deny(index, position, rcode::NOERROR, cx),
             Outcome::Chase { target } => {
+                let Question { rtype, rclass, .. } = cx.question();
                 cx.ask(target.as_name(), rtype, rclass);
                 return Step::Ask((), Entry::Top);
             }
@@ -116,25 +136,17 @@ impl Answers {
         self.rules.deny(index, position, question, rcode, reply);
     }
 
-    /// Writes the answer into a buffer that is large enough for it, if there is one.
-    fn write(&self, index: &Index, position: usize, cx: &mut Cx<'_>) -> Outcome {
-        let outcome = self.write_once(index, position, true, cx);
-        if !matches!(outcome, Outcome::TooLong) {
-            return outcome;
-        }
-        cx.enlarge();
-        self.write_once(index, position, false, cx)
-    }
-
-    fn write_once(&self, index: &Index, position: usize, first: bool, cx: &mut Cx<'_>) -> Outcome {
+    /// Writes the answer into the reply, which has only its question; all of it, or nothing if it has
+    /// no room, if that is worth another attempt.
+    fn write(&self, index: &Index, position: usize, first: bool, cx: &mut Cx<'_>) -> Outcome {
         let is_stream = cx.client().transport.is_stream();
-        let asked = *cx.asked();
-        let turn = (cx.core.now as u32).wrapping_add(u32::from(asked.id).wrapping_mul(0x9e37_79b1));
-        cx.answer(true);
+        let asked = cx.asked();
+        let id = u32::from(asked.id).wrapping_mul(0x9e37_79b1);
         let room = match is_stream {
             true => cx.room(),
-            false => (asked.udp_size as usize).max(UDP_BYTES_MIN).min(cx.reply().capacity()),
+            false => usize::from(asked.udp_size).max(UDP_BYTES_MIN),
         };
+        let turn = id.wrapping_add(cx.core.now as u32);
         let fit = Fit { room, whole: is_stream && first, is_stream, turn };
         let (question, reply) = cx.edit();
         self.rules.answer(index, position, question, fit, reply)
@@ -162,7 +174,8 @@ impl Answers {
     /// Writes the aliases once more, into a larger buffer, and what they lead to.
     fn again(&self, index: &Index, cx: &mut Cx<'_>) -> bool {
         let Some(position) = self.rules.position(cx.question().lower) else { return false };
-        match self.write_once(index, position, false, cx) {
+        cx.answer(true);
+        match self.write(index, position, false, cx) {
             Outcome::Chase { .. } => append(cx),
             _ => false,
         }
