@@ -50,7 +50,7 @@ struct ParkedLevel {
 pub enum Kind {
     /// Its deadline.
     Sleep,
-    /// Something that may come before its deadline, at which it is given up without a reply.
+    /// Something that may come before its deadline, at which its time is over (`cancel`).
     Cancel,
     /// Something that may come before its deadline.
     Reply,

@@ -252,6 +252,10 @@ impl Turn {
                     // message, and the last one).
                     outcome = self.refuse_to_wait();
                 }
+                Outcome::Wait(_) if self.walk.is_cancelled(self.core.now) => {
+                    outcome = self
+                        .run(generation, |walk, core, generation| walk.cancel(core, generation));
+                }
                 Outcome::Wait(fetch) => match self.wait(fetch, generation, outlet) {
                     Waiting::Parked => return Settled::Parked,
                     Waiting::NoRoom => outcome = self.refuse_to_wait(),
@@ -415,8 +419,9 @@ impl Turn {
                 Some(Kind::Cancel) if self.slots.flights(id) != [None; 2] => {
                     self.wake(id, Fetched::Late, None, outlet);
                 }
-                // `cancel`, or a client that took nothing for too long: it ends here.
-                Some(Kind::Cancel | Kind::Client) => self.give_up(id, outlet),
+                Some(Kind::Cancel) => self.cancel(id, outlet),
+                // A client that took nothing for too long: it ends here.
+                Some(Kind::Client) => self.give_up(id, outlet),
                 None => {}
             }
         }
@@ -430,6 +435,18 @@ impl Turn {
                 outlet.pass(&self.walk.client);
             }
         }
+    }
+
+    /// Ends the wait of a parked query whose time is over (`cancel`): who waits has failed.
+    fn cancel(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
+        let Some(generation) = self.unpark(id, Fetched::Late, None) else { return };
+        self.guarded(generation, outlet, |turn, outlet| {
+            let settled = turn.go_on(generation, outlet, |walk, core, on| walk.cancel(core, on));
+            if settled != Settled::Parked {
+                abandon(&mut turn.walk, &turn.core);
+            }
+        });
+        self.run_detached(outlet);
     }
 
     /// Wakes the query that joined a flight, if it still waits.
@@ -460,9 +477,20 @@ impl Turn {
 
     /// Goes on with the query that was put back into the walk.
     fn resume(&mut self, generation: usize, outlet: &mut dyn Outlet) {
-        let outcome = self.run(generation, |walk, core, generation| walk.resume(core, generation));
+        self.go_on(generation, outlet, |walk, core, generation| walk.resume(core, generation));
+    }
+
+    /// As `resume`, by the step that is given.
+    fn go_on(
+        &mut self,
+        generation: usize,
+        outlet: &mut dyn Outlet,
+        step: impl FnOnce(&mut Walk, &mut Core, &Generation) -> Outcome,
+    ) -> Settled {
+        let outcome = self.run(generation, step);
         let client = self.walk.client;
-        match self.settle(outcome, generation, outlet) {
+        let settled = self.settle(outcome, generation, outlet);
+        match settled {
             Settled::Reply if self.walk.detached => {}
             Settled::Reply => {
                 self.count_late();
@@ -472,6 +500,7 @@ impl Turn {
             Settled::Silent | Settled::Parked => {}
         }
         self.shrink();
+        settled
     }
 
     /// Counts how long a parked query took.

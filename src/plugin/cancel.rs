@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A query that still waits **TIMEOUT** (a Go duration, default 5001ms: after 5 s clients have given
-//! up) after it arrived is ended: with SERVFAIL if it waits for an upstream, without a reply if it
-//! waits for anything else.
+//! up) after it arrived waits no longer: what it waits for has failed, and its client gets SERVFAIL,
+//! unless a plugin above has something better (*cache* a stale answer).
 //!
 //! ## Examples
 //!
@@ -20,6 +20,11 @@
 //!     whoami
 //! }
 //! ```
+//!
+//! ## Differences from CoreDNS
+//!
+//! Every wait ends there. CoreDNS's *forward* ends the attempt that it has begun, within two seconds, before
+//! it looks at the time; the delays of *erratic* are not ended at all.
 
 use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, Site, Step};
 use crate::data::clock::{MILLISECOND, Nanos};

@@ -25,6 +25,9 @@
 //! `{>rflags}` flags of the reply; `{/LABEL}` a metadata label. What has no value is `-`; a word in
 //! braces that is none of these stays as it is.
 //!
+//! With *metadata*, `log/class` is the reply's class and `log/type` its kind: `NOERROR`, `NXDOMAIN`,
+//! `NODATA`, `DELEGATION`, `SERVERERROR`, `META` (transfers, NOTIFY), `UPDATE` or `OTHERERROR`.
+//!
 //! The first `log` whose names match a query logs it. Lines are formatted and written by the
 //! control plane at level info, from a ring per core: a worker never waits. What finds its ring full
 //! is left out and counted in `corelane_events_dropped_total`.
@@ -42,6 +45,8 @@
 //! }
 //! ```
 
+mod kind;
+
 use super::{
     Client, Compiled, CorefileError, Cx, Directive, Event, Lines, Plugin, ReplyState, SetupError,
     Sink, Site, Step,
@@ -50,9 +55,9 @@ use crate::data::chain::Text;
 use crate::data::clock;
 use crate::snapshot::MetaRef;
 use crate::wire::{
-    Field, Flags, Name, NameBuf, Record, Section, opcode, rclass, rcode, rdata_names, rtype,
-    skip_name,
+    Field, Flags, Name, NameBuf, Record, rclass, rcode, rdata_names, rtype, skip_name,
 };
+use kind::Kind;
 
 const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} \
                       {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
@@ -82,6 +87,17 @@ const SUCCESS: Classes = Classes(1);
 const DENIAL: Classes = Classes(2);
 const ERROR: Classes = Classes(4);
 const ALL: Classes = Classes(7);
+
+impl Classes {
+    /// The word for one class.
+    fn as_str(self) -> &'static str {
+        match self {
+            SUCCESS => "success",
+            DENIAL => "denial",
+            _ => "error",
+        }
+    }
+}
 
 /// A part of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +231,7 @@ impl Directive for Log {
         let mut rules = Vec::new();
         for rule in self.rules {
             let labels = rule.format.iter().filter_map(|piece| match piece {
-                Piece::Label(label) => Some(site.meta(label)),
+                Piece::Label(label) => Some(Label::of(label, site)),
                 _ => None,
             });
             let labels = labels.collect();
@@ -226,11 +242,31 @@ impl Directive for Log {
     }
 }
 
+/// A metadata label that lines show.
+enum Label {
+    /// The reply's class: known here alone, since there is none before the reply.
+    Class,
+    /// Likewise its kind.
+    Kind,
+    /// What another plugin knows.
+    Other(MetaRef),
+}
+
+impl Label {
+    fn of(label: &str, site: &mut Site<'_>) -> Self {
+        match label {
+            "log/class" if site.facts.metadata => Self::Class,
+            "log/type" if site.facts.metadata => Self::Kind,
+            label => Self::Other(site.meta(label)),
+        }
+    }
+}
+
 /// A rule on the query path.
 struct Compared {
     name: NameBuf,
     classes: Classes,
-    labels: Vec<MetaRef>,
+    labels: Vec<Label>,
     sink: u32,
 }
 
@@ -256,38 +292,11 @@ impl Plugin for Link {
 
     fn resume(&self, (): &mut (), cx: &mut Cx<'_>, index: u16) -> Step<u16> {
         let rule = &self.rules[index as usize];
-        if class_of(cx).0 & rule.classes.0 != 0 {
+        if Kind::of(cx.level()).class().0 & rule.classes.0 != 0 {
             let took = clock::now().saturating_sub(cx.arrived());
             cx.tell(rule.sink, |event, cx| Line::write(event, cx, took, &rule.labels));
         }
         Step::Up
-    }
-}
-
-/// CoreDNS's classes: of records with NOERROR success, of NODATA and NXDOMAIN denial, else error.
-fn class_of(cx: &Cx<'_>) -> Classes {
-    let level = cx.level();
-    if level.state == ReplyState::Empty || level.state == ReplyState::Dropped {
-        return ERROR;
-    }
-    let question = level.question();
-    let transfer = matches!(question.rtype, rtype::AXFR | rtype::IXFR);
-    if level.asked.flags.opcode() != opcode::QUERY || transfer {
-        return ERROR;
-    }
-    let written = level.state == ReplyState::Written;
-    let answers = if written { level.reply.counts().answer } else { 0 };
-    match (level.rcode(), answers) {
-        (rcode::NOERROR, 1..) => SUCCESS,
-        (rcode::NOERROR, 0) => {
-            let mut records = level.reply.records().flatten();
-            let soa = |record: &Record| {
-                record.section == Section::Authority && record.rtype == rtype::SOA
-            };
-            if written && records.any(|record| soa(&record)) { DENIAL } else { SUCCESS }
-        }
-        (rcode::NXDOMAIN, 0) => DENIAL,
-        _ => ERROR,
     }
 }
 
@@ -311,7 +320,7 @@ struct Line {
 }
 
 impl Line {
-    fn write(event: &mut Event, cx: &Cx<'_>, took: u64, labels: &[MetaRef]) {
+    fn write(event: &mut Event, cx: &Cx<'_>, took: u64, labels: &[Label]) {
         let level = cx.level();
         let (question, asked) = (level.question(), &level.asked);
         let (rcode, flags, rsize) = match level.state {
@@ -343,7 +352,17 @@ impl Line {
         event.push(question.lower.as_bytes());
         for label in labels {
             let mut value = Text::<META_BYTES_MAX>::new();
-            let has = cx.meta(*label, &mut value);
+            let has = match label {
+                Label::Class => {
+                    value.push(Kind::of(level).class().as_str());
+                    true
+                }
+                Label::Kind => {
+                    value.push(Kind::of(level).as_str());
+                    true
+                }
+                Label::Other(label) => cx.meta(*label, &mut value),
+            };
             event.push(&[if has { value.as_str().len() as u8 } else { NO_META }]);
             event.push(value.as_str().as_bytes());
         }

@@ -609,15 +609,15 @@ impl<'w> Cx<'w> {
         (self.walk.depth == 0 && link == self.link).then_some(place)
     }
 
-    /// Gives the query up when it still waits so long after it arrived: a wait for an upstream is late
-    /// then, any other ends without a reply.
+    /// Gives up what the query still waits for so long after it arrived, and what it would wait for
+    /// later: a wait for an upstream is late then, whoever waits for anything else has failed.
     pub fn cancel_after(&mut self, nanos: Nanos) {
         self.walk.cancel_at = self.walk.arrived.saturating_add(nanos);
     }
 
     /// Whether that time has come.
     pub fn is_cancelled(&self) -> bool {
-        (1..=self.core.now).contains(&self.walk.cancel_at)
+        self.walk.is_cancelled(self.core.now)
     }
 
     /// Has the time that the whole query takes observed once its reply is sent.

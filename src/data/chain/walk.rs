@@ -101,7 +101,7 @@ pub struct Walk {
     pub(in crate::data) answered_by: u32,
     pub(in crate::data) asks: u16,
     pub(in crate::data) fetches: u16,
-    /// When the walk is given up without a reply; 0: never.
+    /// When it may wait no longer; 0: never.
     pub(in crate::data) cancel_at: Nanos,
     /// Where the time that the whole query took is observed, once its reply is sent.
     pub(in crate::data) timed: Option<Histogram>,
@@ -278,6 +278,26 @@ impl Walk {
     pub fn resume(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
         let way = self.resume_top(core, generation);
         self.run(core, generation, way)
+    }
+
+    /// Whether the time that the walk may take (`cancel`) is over.
+    pub(in crate::data) fn is_cancelled(&self, now: Nanos) -> bool {
+        self.cancel_at != 0 && self.cancel_at <= now
+    }
+
+    /// Goes on with a walk whose time is over: the link that waits, or wants to, has failed.
+    pub fn cancel(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
+        let Some(FrameAt { link, level, memory, .. }) = self.frames.pop() else {
+            return Outcome::Done;
+        };
+        self.depth = level as usize;
+        self.memory.truncate(memory as usize);
+        let level = &mut self.levels[self.depth];
+        level.clear_reply();
+        level.state = ReplyState::Failed(rcode::SERVFAIL);
+        level.by = link;
+        level.reason.push("context deadline exceeded");
+        self.run(core, generation, Way::Up)
     }
 
     fn run(&mut self, core: &mut Core, generation: &Generation, mut way: Way) -> Outcome {

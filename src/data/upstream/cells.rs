@@ -113,7 +113,7 @@ static HITS: Family = Family::counter(
 static MISSES: Family = Family::counter(
     "coredns_proxy_conn_cache_misses_total",
     &["proxy_name", "to", "proto"],
-    "Queries to an upstream for which a socket was opened.",
+    "Queries to an upstream that found no open socket.",
 );
 static IGNORED: Family = Family::counter(
     "corelane_upstream_ignored_total",
@@ -139,9 +139,9 @@ static BOUNDED: Family = Family::counter(
 /// Cells of what workers count of an upstream.
 #[derive(Clone, Copy)]
 pub struct UpstreamCounters {
-    /// An open socket was used: of the carrier itself, and by TCP.
+    /// There was an open socket: of the carrier itself, and by TCP.
     pub(super) hits: [Counter; 2],
-    /// A socket was opened: likewise.
+    /// There was none: likewise.
     pub(super) misses: [Counter; 2],
     /// Replies to nothing that is in flight: late, doubled or forged.
     pub(super) unasked: Counter,

@@ -133,7 +133,9 @@ impl Upstreams {
             tally.add(counters.hits[0], 1);
             return Ok(id);
         }
-        tally.add(counters.misses[0], 1);
+        // Another source port is opened beside those that there are: the query did not need it.
+        let counter = if live > 0 { counters.hits[0] } else { counters.misses[0] };
+        tally.add(counter, 1);
         self.open(place, false, now, network)
     }
 
