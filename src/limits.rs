@@ -306,6 +306,8 @@ pub const UPSTREAM_SOCKET_NANOS_MAX: u64 = 60 * 1_000_000_000;
 pub const UPSTREAM_SOCKET_IN_FLIGHT_MAX: usize = 16_384;
 /// Queries of one worker in flight to one upstream: a silent one at 60,000 misses a second for 2 s.
 pub const UPSTREAM_IN_FLIGHT_MAX: u32 = 131_072;
+/// Places of queries in flight that a worker with none in flight keeps, some 400 KiB.
+pub const UPSTREAM_FLIGHTS_KEPT: usize = 4096;
 /// Octets of queries that are composed before they are sent: a batch of usual ones and a long one.
 pub const UPSTREAM_BATCH_BYTES: usize = 16 * 1024;
 /// Connections of one worker to one upstream.

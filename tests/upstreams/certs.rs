@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// An authority.
 pub struct Authority {
@@ -43,14 +44,30 @@ impl Authority {
 impl Identity {
     /// What a server with this identity speaks, and above it these protocols.
     pub fn config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        self.config_for(protocols, None)
+    }
+
+    /// Likewise, for clients that this authority has signed.
+    pub fn config_for(&self, protocols: &[&str], clients: Option<&Authority>) -> Arc<ServerConfig> {
         let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain.map(|one| one.expect("a certificate")).collect(), key);
+            .expect("versions");
+        let config = match clients {
+            None => config.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                let root = CertificateDer::from_pem_slice(authority.pem.as_bytes());
+                roots.add(root.expect("a certificate")).expect("an authority");
+                let roots = Arc::new(roots);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                config.with_client_cert_verifier(verifier.build().expect("a verifier"))
+            }
+        };
+        let config =
+            config.with_single_cert(chain.map(|one| one.expect("a certificate")).collect(), key);
         let mut config = config.expect("a server's configuration");
         config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
         Arc::new(config)

@@ -69,6 +69,25 @@ fn certificates_that_are_not_good_are_said_so_and_passed_over() {
 }
 
 #[test]
+fn servers_that_want_to_know_us_get_our_certificate() {
+    let authority = Authority::new();
+    let server_side = authority.identity("127.0.0.1", 2100);
+    let upstream = Upstream::secure(server_side.config_for(&[], Some(&authority)), honest(1));
+    let ours = authority.identity("client.test", 2100);
+    let files = [
+        ("ca.pem", authority.pem.as_str()),
+        ("cert.pem", ours.certificate.as_str()),
+        ("key.pem", ours.key.as_str()),
+    ];
+    let to = format!("tls://{}", upstream.address);
+    let server = serve_with("tls_ours", &corefile(&to, "tls cert.pem key.pem ca.pem"), &files);
+    assert_eq!(Client::of(&server).ask("a.test.").answers, 1, "{}", server.output());
+    let server = serve_with("tls_nobody", &corefile(&to, "tls ca.pem"), &files);
+    assert_eq!(Client::of(&server).ask("b.test.").rcode, ResponseCode::ServFail);
+    assert_eq!(upstream.asked(), 1);
+}
+
+#[test]
 fn a_server_of_plain_dns_is_no_server_of_tls() {
     let authority = Authority::new();
     let plain = Upstream::new(honest(1));

@@ -28,9 +28,9 @@ use crate::data::clock::Nanos;
 use crate::data::slot::SlotId;
 use crate::data::tally::CoreTally;
 use crate::limits::{
-    BATCH_DATAGRAMS, UPSTREAM_BATCH_BYTES, UPSTREAM_CASE_LOST_MAX, UPSTREAM_IN_FLIGHT_MAX,
-    UPSTREAM_PIPELINE_MAX, UPSTREAM_PLAIN_NANOS, UPSTREAM_SOCKET_IN_FLIGHT_MAX,
-    UPSTREAM_STREAMS_LATE_MAX, UPSTREAM_SWEEP_NANOS,
+    BATCH_DATAGRAMS, UPSTREAM_BATCH_BYTES, UPSTREAM_CASE_LOST_MAX, UPSTREAM_FLIGHTS_KEPT,
+    UPSTREAM_IN_FLIGHT_MAX, UPSTREAM_PIPELINE_MAX, UPSTREAM_PLAIN_NANOS,
+    UPSTREAM_SOCKET_IN_FLIGHT_MAX, UPSTREAM_STREAMS_LATE_MAX, UPSTREAM_SWEEP_NANOS,
 };
 
 /// An upstream and this worker's view of it.
@@ -539,6 +539,10 @@ impl Upstreams {
             if let Some(channel) = self.expired(index, now) {
                 self.close(channel, network);
             }
+        }
+        if self.in_flight() == 0 && self.flights.capacity() > UPSTREAM_FLIGHTS_KEPT {
+            // What a silent upstream has made of it.
+            (self.flights, self.free) = (Vec::new(), Vec::new());
         }
         for place in 0..self.known.len() {
             let Some(known) = &self.known[place] else { continue };
