@@ -107,6 +107,12 @@ impl Rules {
         self.zones.find(lower).is_some()
     }
 
+    /// Whether a lower-cased name is one of those from `dns.ZONE` down.
+    pub fn is_of_server(&self, lower: Name<'_>) -> bool {
+        let zone = self.zones.find(lower).map(|(_, zone)| zone);
+        zone.is_some_and(|zone| lower.is_under(zone.servers.as_name()))
+    }
+
     /// Answers `question`, whose name is under one of the zones, into `reply`, which was started with
     /// it and is empty otherwise.
     ///

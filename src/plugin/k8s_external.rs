@@ -69,6 +69,7 @@
 //! * A transfer holds what single questions are answered with: each record once, all ports of a service,
 //!   and nothing of namespaces that are not shown. CoreDNS leaves out all ports but one, gives some
 //!   addresses several times, and names hosts by the last label of their names.
+//! * The server of a zone is found below an `apex` of several labels too.
 //! * Before everything is known of the cluster a denial is marked as such (RFC 8914, code 14), and a
 //!   transfer fails.
 
@@ -117,7 +118,10 @@ impl Directive for External {
                 match option.name.text.as_str() {
                     "apex" => this.apex = lines.name(first(lines, option)?)?,
                     "ttl" => this.ttl = ttl(lines, first(lines, option)?)?,
-                    "headless" => this.headless = true,
+                    "headless" => match option.args.first() {
+                        None => this.headless = true,
+                        Some(extra) => return Err(lines.unknown_option(extra, OPTIONS)),
+                    },
                     "fallthrough" => this.fallthrough = lines.fallthrough(option),
                     _ => return Err(lines.unknown_option(&option.name, OPTIONS)),
                 }
@@ -184,7 +188,9 @@ impl Link {
     }
 
     fn deny(&self, index: &Index, cx: &mut Cx<'_>, code: u16) -> Step<Frame> {
-        if code == rcode::NXDOMAIN && self.fallthrough.covers(cx.question().lower) {
+        let lower = cx.question().lower;
+        let is_handed_on = self.fallthrough.covers(lower) && !self.rules.is_of_server(lower);
+        if code == rcode::NXDOMAIN && is_handed_on {
             cx.level_mut().clear_reply();
             return Step::Next;
         }
@@ -358,5 +364,43 @@ impl Outgoing for Transfer {
             false
         });
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::parse_block;
+
+    #[test]
+    fn options() {
+        let read = |block| parse_block::<External>(block).expect(block);
+        let parsed = read("k8s_external");
+        assert_eq!((parsed.zones[0].to_string().as_str(), parsed.ttl), ("example.org.", 5));
+        assert!(!parsed.headless && !parsed.fallthrough.is_on());
+        let parsed = read(
+            "k8s_external a.test 203.0.113.0/24 {\n apex NS more\n ttl 3600 0\n headless\n \
+             fallthrough b.test\n}",
+        );
+        assert_eq!((parsed.zones.len(), parsed.apex.to_string()), (2, "ns.".to_owned()));
+        assert_eq!((parsed.ttl, parsed.headless), (3600, true));
+        assert!(parsed.fallthrough.is_on());
+    }
+
+    #[test]
+    fn faults_in_coredns_words() {
+        for (option, words) in [
+            ("ttl", "Wrong argument count"),
+            ("ttl x", "parsing \"x\": invalid syntax"),
+            ("ttl -1", "ttl must be in range [0, 3600]: -1"),
+            ("ttl 3601", "ttl must be in range [0, 3600]: 3601"),
+            ("apex", "Wrong argument count"),
+            ("headless on", "unknown property 'on'"),
+            ("headles", "unknown property 'headles'"),
+        ] {
+            let block = format!("k8s_external {{\n {option}\n}}");
+            let fault = parse_block::<External>(&block).err().expect(option);
+            assert!(fault.contains(words), "{option}: {fault}");
+        }
     }
 }
