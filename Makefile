@@ -44,6 +44,7 @@ bench: ## micro-benchmarks
 
 bench-compare: ## instructions a query on the stock chain against BASE=COMMIT: at most 3 % more
 	@test -n "$(BASE)" || { echo 'bench-compare: say with what: make bench-compare BASE=main'; exit 2; }
+	tests/setup build bench
 	bench/compare $(BASE)
 
 loadtest: ## servers side by side under load, with a report; LOADTEST="auth tcp --rounds 9" chooses
