@@ -19,7 +19,8 @@ use crate::wire::{Full, Name, NameBuf, Rdata, Reply, Rtype, Section, rclass};
 /// A plugin that hands out zones.
 pub trait Transferer: Send + Sync {
     /// The zone of this very name (lower-cased) as it is now. `NotMine` has the next plugin asked.
-    /// Called on the data plane: it neither waits nor allocates.
+    /// Called on the data plane, once a transfer: it does not wait, and makes at most what holds the
+    /// zone.
     fn outgoing(&self, zone: Name<'_>) -> Offer;
 
     /// The zones of whose changes secondaries are told, each with its serial. Control side.

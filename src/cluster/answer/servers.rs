@@ -10,7 +10,7 @@ use super::{Answering, Outcome, Rules, Written, is_of};
 use crate::cluster::index::{Index, hash_octets};
 use crate::cluster::record::{Endpoint, Host, Nature, Slice, generated};
 use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
-use crate::wire::{Full, Name, NameBuf, Section, rtype};
+use crate::wire::{Full, Name, NameBuf, Reply, Section, rtype};
 
 /// The slices that have an address of this server among their endpoints.
 pub fn own_slices<'i>(index: &'i Index, own: &'i [IpAddr]) -> impl Iterator<Item = &'i Slice> {
@@ -152,7 +152,7 @@ fn is_name_at(message: &[u8], at: usize, name: Name<'_>) -> bool {
 
 /// Adds an address record to the additional section unless it is there.
 pub(super) fn push_additional(
-    reply: &mut crate::wire::Reply,
+    reply: &mut Reply,
     seen: &mut Seen,
     owner: Name<'_>,
     address: IpAddr,
@@ -162,7 +162,7 @@ pub(super) fn push_additional(
 }
 
 fn push_unseen(
-    reply: &mut crate::wire::Reply,
+    reply: &mut Reply,
     seen: &mut Seen,
     section: Section,
     owner: Name<'_>,

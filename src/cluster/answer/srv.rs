@@ -1,8 +1,8 @@
 //! SRV: the ports of services, with the addresses of what they lead to (RFC 2782).
 //!
-//! Priorities are 0; a weight is the hundredth part of 100 that CoreDNS gives each pair of address and
-//! port before what is equal is written once. Where the additional section has no room for all, TC
-//! is set in datagrams only: a stream has no more to offer.
+//! Priorities are 0; a weight is 100 divided by the number of pairs of address and port, as CoreDNS
+//! counts them: before what is equal is written once. Where the additional section has no room for
+//! all, TC is set in datagrams only: a stream has no more to offer.
 
 use super::found::{Ends, Found};
 use super::seen::Seen;

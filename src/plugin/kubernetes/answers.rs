@@ -13,7 +13,7 @@ use crate::control::corefile::Fallthrough;
 use crate::data::chain::{Cx, Entry, ReplyState, Step};
 use crate::limits::UDP_BYTES_MIN;
 use crate::sys;
-use crate::wire::{Flags, Name, NameBuf, Question, Section, edns, rcode, rtype};
+use crate::wire::{Draft, Flags, Name, NameBuf, Question, Section, edns, rcode, rtype};
 
 /// INFO-CODE 14 of RFC 8914, and why.
 pub const NOT_READY: &[u8] = b"\0\x0enot in sync with the API server";
@@ -201,7 +201,7 @@ pub fn own_addresses(listening: &[SocketAddr]) -> Vec<IpAddr> {
 /// Appends the answers to what was asked; `false`: they have no room.
 fn append(cx: &mut Cx<'_>) -> bool {
     let (level, side) = cx.both();
-    let answers = |draft: &mut crate::wire::Draft<'_>| draft.section() == Section::Answer;
+    let answers = |draft: &mut Draft<'_>| draft.section() == Section::Answer;
     level.reply.append(side.reply.bytes(), answers).is_ok()
 }
 
@@ -209,5 +209,40 @@ fn append(cx: &mut Cx<'_>) -> bool {
 pub fn mark_stale(index: &Index, cx: &mut Cx<'_>) {
     if index.is_stale() {
         cx.level_mut().extra.push(edns::EDE, STALE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::kubernetes::Kubernetes;
+    use crate::plugin::parse_block;
+
+    /// Zones of which a cache may keep nothing.
+    fn kept(fallthrough: &str) -> Vec<String> {
+        let block = format!("kubernetes cluster.local in-addr.arpa {{\n{fallthrough}\n}}");
+        let Kubernetes(settings) = parse_block(&block).expect("a directive");
+        let answers = Answers::new(&settings, Vec::new());
+        answers.memory_zones().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn zones_that_hand_on_no_name() {
+        assert_eq!(kept(""), ["cluster.local.", "in-addr.arpa."]);
+        assert_eq!(kept("fallthrough in-addr.arpa ip6.arpa"), ["cluster.local."]);
+        assert_eq!(kept("fallthrough a.cluster.local"), ["in-addr.arpa."]);
+        assert_eq!(kept("fallthrough local"), ["in-addr.arpa."]);
+        assert!(kept("fallthrough").is_empty());
+    }
+
+    #[test]
+    fn addresses_that_others_reach() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let bound = ["127.0.0.1:53", "192.0.2.1:53", "[::1]:53", "192.0.2.1:54"].map(address);
+        let expected: IpAddr = "192.0.2.1".parse().expect("an address");
+        assert_eq!(own_addresses(&bound), [expected]);
+        let own = own_addresses(&[address("[::]:53")]);
+        let is_far = |own: &IpAddr| !own.is_loopback() && !own.is_unspecified();
+        assert!(own.iter().all(is_far), "{own:?}");
     }
 }
