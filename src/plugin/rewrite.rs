@@ -120,6 +120,7 @@
 //! * The target of one alias of a reply is changed, the first that a rule is for. Targets are compared in
 //!   lower case. Where aliases lead on without end, ten are followed.
 //! * What a group of a regular expression matched is not searched for further groups.
+//! * `{server_ip}` has a value for datagrams to a wildcard address too.
 //! * A client without EDNS does not get more than 512 octets by UDP (RFC 6891 section 7).
 //!
 //! As with CoreDNS, where the last rule that was applied said `continue` and none has to do with the

@@ -51,7 +51,9 @@ impl Draft {
                 args.extend(&option.args);
             }
         } else if stanza.has_block {
-            return Err(lines.parse_err(&stanza.name, "Unexpected token '{', expecting argument"));
+            // CoreDNS reads the block as a rule of its own.
+            let message = "no rule type specified for rewrite: a block after a whole rule";
+            return Err(lines.err(&stanza.name, message));
         }
         let place = *args.last().unwrap_or(&&stanza.name);
         let lower = |at: usize| args.get(at).map(|word| word.text.to_lowercase());

@@ -1,5 +1,7 @@
 //! Rules as they are read, and what they make of names.
 
+use proptest::prelude::*;
+
 use super::names::{Changed, Names, Part, Patterns, Replacement, Subject, Texts};
 use super::rule::Does;
 use super::*;
@@ -92,11 +94,27 @@ fn suffixes_are_compared_by_labels_where_that_is_the_same() {
     assert_eq!(kind("suffix .a.test b.test"), (false, false));
 }
 
+proptest! {
+    #[test]
+    fn labels_and_text_agree(
+        whole in "([a-c]{1,2}\\.){1,5}",
+        from in "(\\.[a-c]{1,2}){1,2}\\.",
+        to in "(\\.[a-c]{1,2}){1,2}\\.",
+    ) {
+        let by_labels = renamed(&format!("suffix {from} {to}"), &whole);
+        let by_text = whole.strip_suffix(&from).map(|rest| format!("{rest}{to}"));
+        // An empty label is none: nothing stands before the suffix's dot.
+        let by_text = by_text.filter(|text| !text.starts_with('.'));
+        prop_assert_eq!(by_labels, Ok(by_text));
+    }
+}
+
 #[test]
 fn what_coredns_refuses_is_refused_in_its_words() {
     let long = format!("rewrite name regex {} b", "a".repeat(10_001));
     for (text, words) in [
         ("rewrite", "no rule type specified for rewrite"),
+        ("rewrite name a b {\n c\n}", "no rule type specified for rewrite"),
         ("rewrite stop", "stop rule must begin with a rule type"),
         ("rewrite continue", "continue rule must begin with a rule type"),
         ("rewrite nome a b", "invalid rule type \"nome\" (did you mean \"name\"?)"),
