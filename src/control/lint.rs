@@ -231,11 +231,18 @@ fn leaks(claims: &[Claim<'_>], block: &ServerBlock, found: &mut Vec<CorefileErro
         let Some(claim) = claims.iter().find(|claim| std::ptr::eq(claim.stanza, stanza)) else {
             continue;
         };
-        let leaked = |zone: &&NameBuf| {
-            !is_reverse(zone.as_name()) && !claim.kept.contains(zone) && forwards(zone)
+        // The last one counts. Zones within the cluster's are handed on by intent.
+        let mut options = stanza.options.iter().rev();
+        let Some(option) = options.find(|option| option.name.text == "fallthrough") else {
+            continue;
         };
-        let option = stanza.options.iter().find(|option| option.name.text == "fallthrough");
-        if let (Some(zone), Some(option)) = (claim.zones.iter().find(leaked), option) {
+        let leaked = |zone: &&NameBuf| {
+            let whole = |to: &NameBuf| zone.as_name().is_under(to.as_name());
+            let mut named = option.args.iter().flat_map(|word| zones_of_text(&word.text));
+            let is_whole = option.args.is_empty() || named.any(|to| whole(&to));
+            is_whole && !is_reverse(zone.as_name()) && forwards(zone)
+        };
+        if let Some(zone) = claim.zones.iter().find(leaked) {
             let message = format!(
                 "hands names of {zone} that do not exist on to forward: they leave the cluster; \
                  name the zones that are to be handed on, such as in-addr.arpa ip6.arpa"
@@ -380,6 +387,7 @@ mod tests {
             "cache {\nsuccess 100 60 1\n}\nkubernetes cluster.local {\nttl 2\n}",
             "forward . 192.0.2.1 {\nexcept a.test\n}\nforward a.test 192.0.2.2",
             "file db a.test\nfile other b.a.test",
+            "kubernetes a.test {\nfallthrough b.a.test\n}\nforward . 192.0.2.1",
         ] {
             assert_eq!(in_root(lines), [""; 0], "{lines}");
         }
