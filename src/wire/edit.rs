@@ -10,7 +10,7 @@
 
 use super::error::{Full, WireError};
 use super::header::{Counts, Flags, HEADER_BYTES, Question};
-use super::name::{Name, NameBuf};
+use super::name::NameBuf;
 use super::number::{Rclass, Rtype};
 use super::rdata::{Field, field_end, rdata_names};
 use super::record::{Cursor, Record, Section, set_ttl};
@@ -304,16 +304,24 @@ impl Reply {
         }
     }
 
-    /// Writes the question's name as it was asked: the letters' case of a message that was made
-    /// for another asker. A name that is not the question's changes nothing.
-    pub fn echo_name(&mut self, name: Name<'_>) {
+    /// Writes the question as it is asked, in the place of the same in other letters: for a message that
+    /// was made for another asker. Records keep the letters of their names, as those of miekg/dns do.
+    /// `scratch` is a buffer like the reply's own; the two may be exchanged.
+    ///
+    /// # Errors
+    /// The result does not fit into `scratch`: the reply is as it was.
+    pub fn echo_question(
+        &mut self,
+        scratch: &mut Box<[u8]>,
+        question: Question<'_>,
+    ) -> Result<(), WireError> {
         let end = HEADER_BYTES + self.question_len as usize;
-        let Some(mine) = self.buf.get_mut(HEADER_BYTES..end) else { return };
-        // Most are asked for in the letters of who asked first.
-        if mine != name.as_bytes() && mine.eq_ignore_ascii_case(name.as_bytes()) {
-            mine.copy_from_slice(name.as_bytes());
-            self.forget_names();
+        // Most ask in the letters of who asked first.
+        if self.buf.get(HEADER_BYTES..end) == Some(question.name.as_bytes()) {
+            return Ok(());
         }
+        let len = self.len;
+        self.through(scratch, |reply, from| reply.rebuild(&from[..len], Some(question), |_| true))
     }
 
     /// Drops all records of `section` and of those after it.

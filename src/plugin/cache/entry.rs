@@ -162,8 +162,10 @@ impl Link {
         }
         let link = cx.link();
         let asked = *cx.asked();
-        let (question, reply) = cx.edit();
-        reply.echo_name(question.name);
+        let (question, reply, other) = cx.edit_with_scratch();
+        if reply.echo_question(other, question).is_err() {
+            return false;
+        }
         reply.set_id(asked.id);
         let stored = reply.flags();
         let flags = Flags::default()

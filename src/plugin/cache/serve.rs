@@ -391,8 +391,14 @@ impl Link {
         level.state = ReplyState::Written;
         level.by = link;
         level.source = crate::plugin::Source::Fetched;
-        let (question, reply) = cx.edit();
-        reply.echo_name(question.name);
+        let (question, reply, other) = cx.edit_with_scratch();
+        if reply.echo_question(other, question).is_err() {
+            cx.fail(
+                rcode::SERVFAIL,
+                format_args!("no room for a reply to the same in other letters"),
+            );
+            return;
+        }
         reply.set_id(asked.id);
         reply.set_flags(reply.flags().with_rd(asked.flags.rd()).with_cd(asked.flags.cd()));
         Self::hide_ad(cx, asked.flags.ad());

@@ -385,6 +385,30 @@ fn flags_are_those_of_the_asker() {
 }
 
 #[test]
+fn the_question_has_the_letters_of_who_asks_and_records_their_own() {
+    let mut scene = Scene::new("cache");
+    let owner = |reply: &[u8]| {
+        let first = records(reply).expect("a message").next().expect("a record").expect("whole");
+        first.owner(reply).expect("a name").as_name().as_bytes().to_vec()
+    };
+    scene.source.takes.store(20, Relaxed);
+    // The second waits for the reply to the first.
+    scene.one().ask(&[(udp(1), query(1, "wWw.a.")), (udp(2), query(2, "WWW.a."))]);
+    scene.advance(20 * MILLISECOND);
+    let mut replies: Vec<_> =
+        scene.one().out.replies.drain(..).map(|(_, reply, _)| reply).collect();
+    let stored = ["WWW.a.", "wWw.a.", "www.A."];
+    replies.extend(stored.map(|letters| scene.ask(query(3, letters))));
+    assert_eq!(scene.source.asked(), 1);
+    for (reply, letters) in replies.iter().zip(["wWw.a.", "WWW.a."].into_iter().chain(stored)) {
+        let asked = NameBuf::parse(letters).expect("a name");
+        assert!(reply[12..].starts_with(asked.as_name().as_bytes()), "{letters}");
+        assert_eq!(owner(reply), b"\x03wWw\x01a\x00", "{letters}");
+        assert_eq!(seen(reply).2, 1);
+    }
+}
+
+#[test]
 fn a_thousand_who_miss_ask_once() {
     for (does, sent) in [(ANSWER + 1, 1_000), (FAIL, 1_000), (DROP, 0), (REFUSED, 1_000)] {
         let mut scene = Scene::of(2, "cache", &[]);
