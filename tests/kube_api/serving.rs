@@ -1,7 +1,8 @@
 //! The whole server beside an API server: what is asked over real sockets while the cluster changes,
 //! while the API server is away, and over restarts and reloads.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -22,6 +23,7 @@ struct Process {
     folder: PathBuf,
     address: SocketAddr,
     _port: Port,
+    metrics: Port,
 }
 
 /// What came back: the rcode, the addresses, and the codes of extended errors.
@@ -31,10 +33,11 @@ impl Process {
     /// Starts on a Corefile; it need not serve yet.
     fn start(folder: &Path, options: &str) -> Self {
         std::fs::write(folder.join("Corefile"), corefile(options)).expect("a Corefile");
-        let port = Port::free();
+        let [port, metrics] = [Port::free(), Port::free()];
         let output = std::fs::File::create(folder.join("output")).expect("a file");
         let child = Command::new(env!("CARGO_BIN_EXE_corelane"))
             .args(["-conf", "Corefile", "-dns.port", &port.number.to_string()])
+            .env("METRICS", metrics.number.to_string())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stderr(output.try_clone().expect("an open file"))
@@ -42,7 +45,7 @@ impl Process {
             .spawn()
             .expect("a server");
         let address = SocketAddr::from(([127, 0, 0, 1], port.number));
-        Self { child, folder: folder.to_owned(), address, _port: port }
+        Self { child, folder: folder.to_owned(), address, _port: port, metrics }
     }
 
     /// Asks for the addresses of a name; none if nothing comes back.
@@ -85,6 +88,17 @@ impl Process {
             sleep(Duration::from_millis(10)).await;
         }
         panic!("{name}: {last:?} instead of {wanted:?}\n{}", self.output());
+    }
+
+    /// The value of a series of the metrics, if it is there.
+    fn metric(&self, series: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics.number)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).ok()?;
+        let mut values = page.lines().filter_map(|line| line.strip_prefix(series));
+        values.next()?.trim().parse().ok()
     }
 
     fn output(&self) -> String {
@@ -156,6 +170,41 @@ fn what_changes_is_answered() {
         process.answers(WEB, NoError, &["10.1.0.1"], &[]).await;
         server.put("endpointslices", slice(&["10.1.0.2"]));
         process.answers(WEB, NoError, &["10.1.0.2"], &[]).await;
+    });
+}
+
+#[test]
+fn what_is_held_and_how_fresh_it_is_are_counted() {
+    run(async {
+        let server = cluster().await;
+        let options =
+            format!("{}\n    }}\n    prometheus 127.0.0.1:{{$METRICS}} {{", endpoint(&server));
+        let process = Process::start(&folder("counted"), &options);
+        process.answers(WEB, NoError, &["10.96.0.1"], &[]).await;
+        let services = "corelane_kubernetes_objects{kind=\"services\"}";
+        until("what was listed is counted", || process.metric(services) == Some(1.0)).await;
+        let served = "corelane_kubernetes_event_to_served_seconds";
+        assert_eq!(process.metric(&format!("{served}_count")), Some(0.0), "a list is no event");
+        server.put("services", service("new", "10.96.0.2"));
+        process.answers(NEW, NoError, &["10.96.0.2"], &[]).await;
+        until("the event is counted", || process.metric(&format!("{served}_count")) == Some(1.0))
+            .await;
+        let middle = process.metric(&format!("{served}{{quantile=\"0.5\"}}"));
+        assert!(middle.is_some_and(|seconds| seconds > 0.0), "{middle:?}");
+        assert_eq!(process.metric(services), Some(2.0));
+        assert!(process.metric("corelane_kubernetes_index_bytes{kind=\"services\"}") > Some(0.0));
+        assert_eq!(process.metric("corelane_kubernetes_stale"), Some(0.0));
+        let slice = json!({"metadata": {"name": "web-1", "namespace": "shop",
+            "labels": {"kubernetes.io/service-name": "web"}, "annotations":
+            {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.0.1"]}]});
+        let programmed = "coredns_kubernetes_dns_programming_duration_seconds_count\
+                          {service_kind=\"cluster_ip\"}";
+        server.put("endpointslices", slice.clone());
+        until("the change is counted", || process.metric(programmed) == Some(1.0)).await;
+        server.put("endpointslices", slice);
+        server.delete("endpointslices", "shop", "web-1");
+        until("only what changes is", || process.metric(programmed) == Some(2.0)).await;
     });
 }
 

@@ -116,9 +116,12 @@ fn files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Metadata)>, String> {
     let mut files = Vec::new();
     for path in paths {
         let about = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-        if !about.is_dir() {
+        if about.is_file() {
             files.push((path.clone(), about));
             continue;
+        }
+        if !about.is_dir() {
+            return Err(format!("{}: neither a file nor a directory", path.display()));
         }
         let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
         let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
