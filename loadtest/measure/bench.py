@@ -51,7 +51,7 @@ class Bench:
         # The command lines of one burst each, by server: the report shows them.
         self.commands = {}
         self.values = {"bin": setting.binaries, "target": setting.target}
-        self.values |= {"workers": len(setting.server_cpus), "origin": "example.org"}
+        self.values |= {"workers": len(setting.server_cpus), "origin": "example.org", "nsd_more": ""}
         if scenario.data:
             place = setting.target / "loadtest"
             self.values["data"] = make_data(scenario.data, place, setting.seed)

@@ -1,13 +1,18 @@
 //! What takes queries to the server and brings answers back: a connected UDP socket, or a TCP
-//! connection that persists. Nothing here ever waits, but for connecting.
+//! connection that persists, with or without TLS. Nothing here ever waits, but for connecting.
 
 use crate::cli::SOCKET_BUFFER_BYTES;
 use crate::message::QUERY_LEN_MAX;
 use crate::sys::{Datagrams, Peers};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Room for one UDP answer, in bytes; more is cut off, and the answer known by its beginning.
@@ -40,10 +45,32 @@ pub enum Carrier {
     Tcp(Stream),
 }
 
+/// How a stream is protected.
+pub type Tls = Arc<ClientConfig>;
+
+/// DNS over TLS (RFC 7858) to servers whose certificate comes from one in `file` (PEM).
+pub fn tls(file: &Path) -> Result<Tls, String> {
+    let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fail(&error))? {
+        let certificate = certificate.map_err(|error| fail(&error))?;
+        roots.add(certificate).map_err(|error| fail(&error))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| fail(&error))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"dot".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// A TCP connection.
 pub struct Stream {
     socket: TcpStream,
     target: SocketAddr,
+    /// With TLS: how, and the session.
+    tls: Option<(Tls, Box<ClientConnection>)>,
     /// Queries that the kernel has not taken yet.
     output: Vec<u8>,
     /// Bytes received, of which the first `filled` are not delivered yet.
@@ -67,10 +94,11 @@ impl Carrier {
     }
 
     /// Opens a connection.
-    pub fn tcp(target: SocketAddr) -> io::Result<Self> {
+    pub fn tcp(target: SocketAddr, tls: Option<&Tls>) -> io::Result<Self> {
         let input = vec![0; 2 + usize::from(u16::MAX)].into_boxed_slice();
-        let socket = connect(target)?;
-        Ok(Self::Tcp(Stream { socket, target, output: Vec::new(), input, filled: 0 }))
+        let (socket, session) = connect(target, tls)?;
+        let tls = tls.cloned().zip(session);
+        Ok(Self::Tcp(Stream { socket, target, tls, output: Vec::new(), input, filled: 0 }))
     }
 
     /// Sends the first `count` queries of `buffers`; says how many of these, from the first,
@@ -117,7 +145,10 @@ impl Carrier {
             // The kernel has told the error (port unreachable), and forgot it.
             Self::Udp(_) => Ok(false),
             Self::Tcp(stream) => {
-                stream.socket = connect(stream.target)?;
+                let config = stream.tls.take().map(|(config, _)| config);
+                let (socket, session) = connect(stream.target, config.as_ref())?;
+                stream.socket = socket;
+                stream.tls = config.zip(session);
                 stream.output.clear();
                 stream.filled = 0;
                 Ok(true)
@@ -128,6 +159,18 @@ impl Carrier {
 
 impl Stream {
     fn write(&mut self) -> io::Result<()> {
+        if let Some((_, session)) = &mut self.tls {
+            if !self.output.is_empty() {
+                let count = session.writer().write(&self.output)?;
+                self.output.drain(..count);
+            }
+            while session.wants_write() {
+                if none_if_it_would_block(session.write_tls(&mut self.socket))? == 0 {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         if self.output.is_empty() {
             return Ok(());
         }
@@ -136,14 +179,34 @@ impl Stream {
         Ok(())
     }
 
+    /// Reads what there is into the room that is left of the input; `None`: nothing.
+    fn read(&mut self) -> io::Result<Option<usize>> {
+        let room = &mut self.input[self.filled..];
+        let read = match &mut self.tls {
+            None => self.socket.read(room),
+            Some((_, session)) => {
+                match session.read_tls(&mut self.socket) {
+                    // What has been read before may still have to be delivered.
+                    Ok(_) => {}
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) => return Err(error),
+                }
+                session.process_new_packets().map_err(io::Error::other)?;
+                session.reader().read(room)
+            }
+        };
+        match read {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_transient(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn receive(&mut self, mut deliver: impl FnMut(&[u8])) -> io::Result<usize> {
         self.write()?;
-        match self.socket.read(&mut self.input[self.filled..]) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(count) => self.filled += count,
-            Err(error) if is_transient(&error) => return Ok(0),
-            Err(error) => return Err(error),
-        }
+        let Some(count) = self.read()? else { return Ok(0) };
+        self.filled += count;
         let mut rest = &self.input[..self.filled];
         let mut count = 0;
         while let Some((prefix, after)) = rest.split_first_chunk::<2>() {
@@ -160,11 +223,28 @@ impl Stream {
     }
 }
 
-fn connect(target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&target, CONNECT_TIME_OUT)?;
+/// A connection, and with TLS a session whose handshake is done.
+fn connect(
+    target: SocketAddr,
+    tls: Option<&Tls>,
+) -> io::Result<(TcpStream, Option<Box<ClientConnection>>)> {
+    let mut socket = TcpStream::connect_timeout(&target, CONNECT_TIME_OUT)?;
     socket.set_nodelay(true)?;
+    let session = match tls {
+        None => None,
+        Some(config) => {
+            socket.set_read_timeout(Some(CONNECT_TIME_OUT))?;
+            let name = ServerName::IpAddress(target.ip().into());
+            let session = ClientConnection::new(Arc::clone(config), name);
+            let mut session = Box::new(session.map_err(io::Error::other)?);
+            while session.is_handshaking() {
+                session.complete_io(&mut socket)?;
+            }
+            Some(session)
+        }
+    };
     socket.set_nonblocking(true)?;
-    Ok(socket)
+    Ok((socket, session))
 }
 
 fn is_transient(error: &io::Error) -> bool {

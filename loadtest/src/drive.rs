@@ -11,7 +11,7 @@
 //! The thread polls and never sleeps: a server pays for waking a sleeping receiver, which would
 //! make its cost depend on the client's load.
 
-use crate::carrier::{Buffers, Carrier};
+use crate::carrier::{Buffers, Carrier, Tls};
 use crate::lookup::{Answer, End, Lookups, Next, TYPES};
 use crate::malformed;
 use crate::message::{Edns, write_query};
@@ -57,6 +57,8 @@ pub struct Load {
     pub target: SocketAddr,
     /// TCP instead of UDP.
     pub tcp: bool,
+    /// TCP: with TLS, so.
+    pub tls: Option<Tls>,
     /// Sockets or connections.
     pub links: usize,
     /// Most queries of one system call.
@@ -116,9 +118,12 @@ pub fn run(load: &Load, asking: &mut Asking, buffers: &mut Buffers) -> io::Resul
         Pace::Rate(_) | Pace::Times(_) => (OUTSTANDING_MAX, Some(Latencies::default())),
     };
     let link = |_| {
-        let open = if load.tcp { Carrier::tcp } else { Carrier::udp };
+        let carrier = match load.tcp {
+            true => Carrier::tcp(load.target, load.tls.as_ref())?,
+            false => Carrier::udp(load.target)?,
+        };
         let outstanding = Outstanding::new(window, load.time_out.as_nanos() as u64);
-        Ok(Link { carrier: open(load.target)?, outstanding, lookups: 0 })
+        Ok(Link { carrier, outstanding, lookups: 0 })
     };
     let noise = match load.malformed_share {
         share if share > 0.0 => Some(Noise {

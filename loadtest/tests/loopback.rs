@@ -1,9 +1,12 @@
 //! Both programs, as they are run: `flood` against `reflect`, and against servers that err.
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 
 /// A reflector on a port of its own, ended when dropped.
 struct Reflect {
@@ -208,4 +211,51 @@ fn malformed_messages_disturb_no_count() {
     assert!(malformed * 5 > sent / 2 && malformed * 3 < sent, "{report}");
     assert_eq!(count(&report, "answered"), sent, "{report}");
     assert_eq!(count(&report, "mismatched"), 0, "{report}");
+}
+
+/// A server that answers every query over TLS with itself, and its certificate (PEM).
+fn tls_server() -> (String, String) {
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let chain = vec![certified.cert.der().clone()];
+    let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(session, stream);
+            std::thread::spawn(move || {
+                let mut prefix = [0; 2];
+                while stream.read_exact(&mut prefix).is_ok() {
+                    let mut message = vec![0; usize::from(u16::from_be_bytes(prefix))];
+                    if stream.read_exact(&mut message).is_err() {
+                        break;
+                    }
+                    message[2] |= 0x80;
+                    let _ = stream.write_all(&[&prefix[..], &message].concat());
+                }
+            });
+        }
+    });
+    (address, certified.cert.pem())
+}
+
+#[test]
+fn tls_loses_nothing_and_checks_who_answers() {
+    let (server, certificate) = tls_server();
+    let known = file("known.pem", &certificate);
+    let options = ["--tcp", "--tls-ca", &known, "--connections", "4", "--time-out", "5s"];
+    let report = flood(&server, &options);
+    assert!(count(&report, "answered") > 100, "{report}");
+    assert_eq!(count(&report, "answered"), count(&report, "sent"), "{report}");
+    assert_eq!(report["transport"], "tls");
+    let (_, another) = tls_server();
+    let another = file("another.pem", &another);
+    let options = ["--random-labels", "example.org", "--tcp", "--tls-ca", &another];
+    let output = run_flood(&server, &options);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

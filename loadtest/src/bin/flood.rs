@@ -1,7 +1,7 @@
 //! `flood`: puts load on a DNS server, checks every answer, and says what came of it.
 
 use clap::{ArgGroup, Parser};
-use loadtest::carrier::Buffers;
+use loadtest::carrier::{self, Buffers};
 use loadtest::cli::{parse_duration, within};
 use loadtest::drive::{self, Asking, Load, Pace};
 use loadtest::lookup::{Lookups, Resolver};
@@ -113,6 +113,10 @@ struct Options {
     /// TCP over connections that persist.
     #[arg(long)]
     tcp: bool,
+    /// DNS over TLS: as --tcp, to a server whose certificate comes from one in FILE (PEM) and names
+    /// its address.
+    #[arg(long, value_name = "FILE", requires = "tcp")]
+    tls_ca: Option<PathBuf>,
     /// TCP connections.
     #[arg(long, default_value_t = 16, value_parser = within::<usize>(1, 1024))]
     connections: usize,
@@ -164,6 +168,7 @@ fn run(options: &Options) -> Result<bool, String> {
     let mut load = Load {
         target: options.target,
         tcp: options.tcp,
+        tls: options.tls_ca.as_deref().map(carrier::tls).transpose()?,
         links: if options.tcp { options.connections } else { options.sockets },
         batch: options.batch,
         pace: match (options.rate, options.window, own_pace) {
@@ -244,7 +249,11 @@ fn print_report(options: &Options, load: &Load, report: &Report) {
     }
     let mut value = serde_json::to_value(report).expect("a report is plain data");
     value["target"] = json!(load.target);
-    value["transport"] = json!(if load.tcp { "tcp" } else { "udp" });
+    value["transport"] = json!(match (&load.tls, load.tcp) {
+        (Some(_), _) => "tls",
+        (None, true) => "tcp",
+        (None, false) => "udp",
+    });
     value["links"] = json!(load.links);
     value["pace"] = match &load.pace {
         Pace::Window(window) => json!({ "window": window }),
