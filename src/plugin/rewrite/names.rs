@@ -100,7 +100,7 @@ fn is_below(name: Name<'_>, zone: Name<'_>) -> bool {
 /// What is put in the place of what was found.
 pub(super) enum Replacement {
     /// A name, of `Exact` and `Below`; none where the Corefile's text is no name.
-    Name(Option<NameBuf>),
+    Name(Option<Box<NameBuf>>),
     /// A text.
     Text(Box<str>),
     /// Texts and groups of the expression.
@@ -152,6 +152,7 @@ pub(super) struct Change {
 }
 
 /// What has become of a name.
+#[allow(clippy::large_enum_variant, reason = "it is looked at where it is made")]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Changed {
     /// The change is not for it.
@@ -167,7 +168,7 @@ impl Change {
             (Names::Exact(_), Replacement::Name(to)) => {
                 match (self.from.have(subject, patterns), to) {
                     (false, _) => Changed::Not,
-                    (true, Some(name)) => Changed::To(*name),
+                    (true, Some(name)) => Changed::To(**name),
                     (true, None) => Changed::Illegal,
                 }
             }

@@ -78,7 +78,7 @@ impl Draft {
             ("answer", _) => {
                 return Err(words.err("response rewrites must begin with a name rule"));
             }
-            ("name", _) => Does::Name(self.name_rule(words, args)?),
+            ("name", _) => Does::Name(Box::new(self.name_rule(words, args)?)),
             ("class", [from, to]) => {
                 Does::Class { from: class(words, from)?, to: class(words, to)? }
             }
@@ -88,7 +88,7 @@ impl Draft {
             }
             ("edns0", _) => Does::Option(self.option_rule(words, args)?),
             ("ttl", _) => self.ttl_rule(words, args)?,
-            ("cname", _) => Does::Cname(self.cname_rule(words, args)?),
+            ("cname", _) => Does::Cname(Box::new(self.cname_rule(words, args)?)),
             ("rcode", _) => self.rcode_rule(words, args)?,
             (other, _) => {
                 let error = words.lines.err(words.word, format!("invalid rule type {other:?}"));
@@ -122,7 +122,7 @@ impl Draft {
         let back = match how.as_str() {
             "exact" => Back::Name,
             "suffix" if auto => {
-                Back::Suffix(self::change("suffix", &normal(&to.text), &normal(&from.text)))
+                Back::Suffix(self::change("suffix", &normal(&to.text), &normal(&from.text)).into())
             }
             _ if auto => Back::Name,
             _ => Back::Not,
@@ -450,7 +450,7 @@ fn change(how: &str, from: &str, to: &str) -> Change {
     let text = |text: &str| text.into();
     let (from, to) = match how {
         "exact" => {
-            let to = NameBuf::parse(to).ok();
+            let to = NameBuf::parse(to).ok().map(Box::new);
             return Change {
                 from: Names::Exact(NameBuf::parse(from).ok()),
                 to: Replacement::Name(to),
@@ -458,7 +458,7 @@ fn change(how: &str, from: &str, to: &str) -> Change {
         }
         "suffix" => match (zone(from), zone(to)) {
             (Some(from), Some(to)) if !from.as_name().is_root() => {
-                return Change { from: Names::Below(from), to: Replacement::Name(Some(to)) };
+                return Change { from: Names::Below(from), to: Replacement::Name(Some(to.into())) };
             }
             _ => (Names::Suffix(text(from)), to),
         },

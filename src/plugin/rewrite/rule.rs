@@ -13,7 +13,7 @@ pub(super) struct Rule {
 
 /// What a rule does.
 pub(super) enum Does {
-    Name(NameRule),
+    Name(Box<NameRule>),
     Type {
         from: Rtype,
         to: Rtype,
@@ -35,7 +35,7 @@ pub(super) enum Does {
         to: Rcode,
     },
     /// The target of the first alias that it is for; it is asked for anew.
-    Cname(Change),
+    Cname(Box<Change>),
 }
 
 /// Another name is asked for.
@@ -52,7 +52,7 @@ pub(super) enum Back {
     /// What was asked for, and names below it, become what the client asked for.
     Name,
     /// The suffixes are exchanged.
-    Suffix(Change),
+    Suffix(Box<Change>),
 }
 
 /// One `answer name` or `answer value`.
