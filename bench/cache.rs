@@ -181,7 +181,7 @@ impl Lru {
         self.nodes[after as usize].before = before;
     }
 
-    fn to_front(&mut self, at: u32) {
+    fn lead(&mut self, at: u32) {
         let first = self.nodes[0].after;
         (self.nodes[at as usize].before, self.nodes[at as usize].after) = (0, first);
         self.nodes[first as usize].before = at;
@@ -191,7 +191,7 @@ impl Lru {
     fn get(&mut self, asked: &Asked, out: &mut [u8]) -> bool {
         let Some(&at) = self.map.get(&asked.hash) else { return false };
         self.unlink(at);
-        self.to_front(at);
+        self.lead(at);
         let node = &self.nodes[at as usize];
         let lives = black_box(node.stored) + u64::from(node.ttl) * 1_000_000_000 > NOW;
         lives && copy(asked, &node.message, node.ttl_at, out)
@@ -212,7 +212,7 @@ impl Lru {
             self.nodes.len() as u32 - 1
         };
         self.map.insert(hash, at);
-        self.to_front(at);
+        self.lead(at);
     }
 }
 

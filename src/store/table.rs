@@ -273,14 +273,14 @@ impl Table {
         let tag = hash >> Slot::TAG_AT;
         let [first, second] = self.buckets_of(hash as u32);
         let mut look = |bucket: usize| {
-            let Bucket(words) = &self.buckets[bucket];
-            for n in 1..BUCKET_WORDS {
-                let word = Slot(words[n].load(Acquire));
+            let Bucket([strays, slots @ ..]) = &self.buckets[bucket];
+            for (n, slot) in slots.iter().enumerate() {
+                let word = Slot(slot.load(Acquire));
                 if word.0 >> Slot::TAG_AT == tag && !word.is_empty() {
-                    each(Candidate { slot: (bucket * BUCKET_WORDS + n) as u32, word });
+                    each(Candidate { slot: (bucket * BUCKET_WORDS + 1 + n) as u32, word });
                 }
             }
-            words[0].load(Relaxed) != 0
+            strays.load(Relaxed) != 0
         };
         if look(first) && first != second {
             look(second);
@@ -422,7 +422,7 @@ fn copy_words(target: &mut [u8], words: &[AtomicU64]) {
 /// The `hash`, of all that 32 bits can be, as a number below `count`.
 #[inline]
 pub(super) fn scaled(hash: u32, count: usize) -> usize {
-    (u64::from(hash) * count as u64 >> 32) as usize
+    ((u64::from(hash) * count as u64) >> 32) as usize
 }
 
 #[inline]
