@@ -90,7 +90,6 @@ struct Zone {
 
 /// What became of a question.
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // returned through memory; only the tag is written mostly
 pub enum Outcome {
     /// Records were written. TC is set if there are more.
     Answer,

@@ -62,7 +62,6 @@ struct Zone {
 
 /// What became of a question.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::large_enum_variant)] // returned through memory; only the tag is written mostly
 pub enum Outcome {
     /// Records were written.
     Answer,

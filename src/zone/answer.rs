@@ -22,7 +22,6 @@ use crate::wire::{
 /// What became of a question. All but `NotInZone`, `Loop` and `TooLong` have written the reply:
 /// rcode, AA and records.
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)] // returned through memory; only the tag is written mostly
 pub enum Outcome {
     /// There are records (also: an alias whose target is in the zone, whatever that has).
     Answer,
