@@ -486,7 +486,7 @@ pub const KUBE_STATE_PAUSE_FACTOR: u32 = 20;
 pub const KUBE_WARM_MILLIS_MAX: u64 = 1_000;
 /// Milliseconds between two publications of the cluster: what changes meanwhile is published
 /// together, since each publication copies what changes after it.
-pub const KUBE_PUBLISH_MILLIS: u64 = 4;
+pub const KUBE_PUBLISH_MILLIS: u64 = 2;
 /// As many while the cluster is listed for the first time, when almost everything changes.
 pub const KUBE_PUBLISH_UNSYNCED_MILLIS: u64 = 100;
 /// Changes whose way to being served is measured, of those that are published together.
