@@ -4,7 +4,7 @@ CARGO ?= cargo
 PORT ?= 1053
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance
+.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance image
 .DEFAULT_GOAL := help
 
 help: ## name these commands
@@ -15,7 +15,7 @@ run: ## build and start the server on port 1053, with a sample cluster to try
 	$(CARGO) run --release --locked --bin corelane -- try -p $(PORT)
 
 test: ## install what is missing, then run every test
-	tests/setup build conformance
+	tests/setup build conformance deploy
 	$(CARGO) test --workspace --locked
 
 conformance: ## the conformance corpus beside this repository, if there is one
@@ -51,3 +51,7 @@ loadtest: ## servers side by side under load, with a report; LOADTEST="auth tcp 
 	tests/setup build loadtest peers
 	$(CARGO) build --release --workspace --locked
 	loadtest/run $(LOADTEST)
+
+image: ## the container image, with buildah or docker
+	tests/setup build image
+	deploy/image

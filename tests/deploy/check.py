@@ -1,0 +1,266 @@
+"""Checks what lies in deploy/: manifests, chart, scripts, rules, dashboards, unit.
+
+Everything is rendered with the programs that operators use, and validated by the API's schemas. A
+program that is not here is named in a line `skipped: …`. Exit status 1 and a line for each fault.
+
+    python tests/deploy/check.py PATH-OF-CORELANE
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+CORELANE = pathlib.Path(sys.argv[1]).resolve()
+faults = []
+
+
+def fault(text):
+    faults.append(text)
+
+
+def here(program):
+    if shutil.which(program):
+        return True
+    print(f"skipped: deploy: what needs {program}, which is not here")
+    return False
+
+
+def run(*command, **kwargs):
+    done = subprocess.run(command, capture_output=True, text=True, **kwargs)
+    if done.returncode:
+        fault(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()}")
+    return done
+
+
+def documents(text):
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def validate(where, objects):
+    """By the schemas of the oldest and the newest Kubernetes at hand."""
+    try:
+        import kubernetes_validate as schemas
+    except ImportError:
+        print(f"skipped: deploy: the schemas of {where}: kubernetes-validate is not installed")
+        return
+    for item in objects:
+        if "." in item["apiVersion"].partition("/")[0] and "k8s.io" not in item["apiVersion"]:
+            continue  # a custom resource: no schema
+        try:
+            schemas.validate(item, schemas.latest_version(), strict=True)
+        except Exception as error:  # of several kinds, each with the path of the fault
+            fault(f"{where}: {item['kind']} {item['metadata']['name']}: {str(error).splitlines()[0]}")
+
+
+def find(objects, kind, name=None):
+    found = [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+    if len(found) != 1:
+        fault(f"{len(found)} of {kind} {name or ''}")
+        return {}
+    return found[0]
+
+
+def hangs_together(where, objects, workload):
+    """What refers to another object refers to one that is there."""
+    pods = find(objects, workload).get("spec", {}).get("template", {})
+    labels = pods.get("metadata", {}).get("labels", {})
+    for item in objects:
+        spec = item.get("spec", {})
+        selector = spec.get("selector") if item["kind"] == "Service" else None
+        if item["kind"] in ("PodDisruptionBudget", workload):
+            selector = spec["selector"]["matchLabels"]
+        if selector and not selector.items() <= labels.items():
+            fault(f"{where}: {item['kind']} {item['metadata']['name']} selects no pod: {selector}")
+    if not pods:
+        return
+    names = {(port["containerPort"], port["protocol"]) for port in pods["spec"]["containers"][0]["ports"]}
+    for wanted in ((53, "UDP"), (53, "TCP"), (9153, "TCP")):
+        if wanted not in names:
+            fault(f"{where}: no port {wanted}")
+    account = pods["spec"]["serviceAccountName"]
+    if not any(o["kind"] == "ServiceAccount" and o["metadata"]["name"] == account for o in objects):
+        fault(f"{where}: no service account {account}")
+
+
+def corefile(where, objects):
+    """The Corefile of a ConfigMap is one that this program takes."""
+    text = find(objects, "ConfigMap", "coredns").get("data", {}).get("Corefile", "")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "Corefile")
+        path.write_text(text)
+        done = subprocess.run([CORELANE, "check", path], capture_output=True, text=True)
+        if done.returncode:
+            fault(f"{where}: Corefile: {(done.stderr + done.stdout).strip()}")
+    return text
+
+
+def kustomize():
+    if shutil.which("kustomize"):
+        command = ["kustomize", "build"]
+    elif here("kubectl"):
+        command = ["kubectl", "kustomize"]
+    else:
+        return
+    workloads = {"deployment": "Deployment", "daemonset": "DaemonSet", "autoscaler": "Deployment"}
+    for overlay, workload in workloads.items():
+        objects = documents(run(*command, DEPLOY / "kubernetes" / overlay).stdout)
+        validate(overlay, objects)
+        hangs_together(overlay, objects, workload)
+        if any(o["kind"] == "ConfigMap" for o in objects):
+            fault(f"{overlay}: would overwrite the cluster's Corefile")
+    corefile("corefile", documents(run(*command, DEPLOY / "kubernetes/corefile").stdout))
+
+
+KUBECTL = """#!/bin/sh
+# A cluster of a test: the files beside this one are what `get KIND NAME -o jsonpath=…` prints.
+for word; do case $word in
+    service | configmap | deployment) kind=$word ;;
+    kube-dns | coredns) name=$word ;;
+    jsonpath=*) path=$(printf %s "${word#jsonpath=}" | tr -cd a-zA-Z) ;;
+    apply) exec cat ;;
+esac; done
+cat "$(dirname "$0")/$kind.$name${path:+.$path}" 2>/dev/null
+"""
+
+
+def cluster(folder, **files):
+    """A folder with a kubectl that knows these answers."""
+    path = pathlib.Path(folder, "kubectl")
+    path.write_text(KUBECTL)
+    path.chmod(0o755)
+    for name, text in files.items():
+        pathlib.Path(folder, name.replace("__", "-").replace("_", ".")).write_text(text)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def script():
+    deploy = DEPLOY / "deploy.sh"
+    with tempfile.TemporaryDirectory() as folder:
+        env = cluster(folder)
+        done = subprocess.run([deploy], capture_output=True, text=True, env=env)
+        if done.returncode != 2 or "-i" not in done.stderr or done.stdout:
+            fault(f"deploy.sh without a kube-dns: {done}")
+        objects = documents(run(deploy, "-i", "10.0.0.10", "-d", "k8s.corp", "-r", "10.0.0.0/8", env=env).stdout)
+        validate("deploy.sh", objects)
+        hangs_together("deploy.sh", objects, "Deployment")
+        if "kubernetes k8s.corp 10.0.0.0/8 {" not in corefile("deploy.sh", objects):
+            fault("deploy.sh -d -r: not in the Corefile")
+        old = run(deploy, "10.96.0.0/12", "10.244.0.0/16", "10.0.0.11", "k8s.corp", env=env).stdout
+        if "kubernetes k8s.corp 10.96.0.0/12 10.244.0.0/16 {" not in old or "clusterIP: 10.0.0.11" not in old:
+            fault("deploy.sh, positional: not understood")
+
+    with tempfile.TemporaryDirectory() as folder:
+        env = cluster(
+            folder,
+            service_kube__dns_specclusterIP="10.96.0.10",
+            configmap_kube__dns_dataupstreamNameservers='["192.0.2.1", "192.0.2.2"]',
+            configmap_kube__dns_datastubDomains='{"corp.example" : ["192.0.2.3:5353"], "a.test": ["192.0.2.4", "192.0.2.5"]}',
+            deployment_coredns_specselectormatchLabels='{"app.kubernetes.io/name":"coredns","k8s-app":"kube-dns"}',
+            deployment_kube__dns="there",
+        )
+        done = run(deploy, env=env)
+        objects = documents(done.stdout)
+        hangs_together("deploy.sh over kube-dns", objects, "Deployment")
+        text = corefile("deploy.sh over kube-dns", objects)
+        for wanted in ("forward . 192.0.2.1 192.0.2.2 {", "corp.example:53 {", "forward . 192.0.2.4 192.0.2.5 {"):
+            if wanted not in text:
+                fault(f"deploy.sh over kube-dns: no {wanted!r} in the Corefile")
+        if find(objects, "Service").get("spec", {}).get("clusterIP") != "10.96.0.10":
+            fault("deploy.sh over kube-dns: another address")
+        selector = find(objects, "Deployment").get("spec", {}).get("selector", {}).get("matchLabels")
+        if selector != {"k8s-app": "kube-dns", "app.kubernetes.io/name": "coredns"}:
+            fault(f"deploy.sh over kube-dns: another selector: {selector}")
+        if "delete deployment kube-dns" not in done.stderr:
+            fault("deploy.sh over kube-dns: does not say what is left to do")
+        plain = corefile("deploy.sh -s", documents(run(deploy, "-s", env=env).stdout))
+        if "192.0.2." in plain:
+            fault("deploy.sh -s: translated all the same")
+
+    with tempfile.TemporaryDirectory() as folder:
+        env = cluster(folder, service_kube__dns_specclusterIP="10.96.0.10", configmap_coredns="there")
+        kept = documents(run(deploy, "-a", env=env).stdout)
+        if any(item["kind"] == "ConfigMap" for item in kept):
+            fault("deploy.sh: overwrites a Corefile that is there")
+        corefile("deploy.sh -f", documents(run(deploy, "-f", env=env).stdout))
+        for wrong in (["-d", "a b"], ["-i", "x/y"], ["-r", "a|b"], ["-t", "/nowhere"]):
+            if subprocess.run([deploy, *wrong], capture_output=True, env=env).returncode != 2:
+                fault(f"deploy.sh {wrong}: taken")
+        template = pathlib.Path(folder, "template")
+        template.write_text("CLUSTER_DNS_IP CLUSTER_DOMAIN REVERSE_CIDRS UPSTREAMNAMESERVER\n")
+        made = run(deploy, "-s", "-t", template, env=env).stdout
+        if made != "10.96.0.10 cluster.local in-addr.arpa ip6.arpa /etc/resolv.conf\n":
+            fault(f"deploy.sh -t: {made}")
+    back = run(DEPLOY / "rollback.sh", "-n", "3").stdout
+    if "rollout undo deployment/coredns --to-revision=3" not in back:
+        fault(f"rollback.sh: {back}")
+
+
+def chart():
+    if not here("helm"):
+        return
+    path = DEPLOY / "helm/corelane"
+    run("helm", "lint", "--strict", path)
+    for values in [None, *sorted((ROOT / "tests/deploy/values").glob("*.yaml"))]:
+        where = f"chart with {values.name if values else 'its defaults'}"
+        extra = ["-f", values] if values else []
+        objects = documents(run("helm", "template", "coredns", path, "-n", "kube-system", *extra).stdout)
+        validate(where, objects)
+        if not values:
+            hangs_together(where, objects, "Deployment")
+        corefile(where, objects)
+
+
+def series():
+    """What rules and dashboards name is what this program exports or the rules record."""
+    rules = yaml.safe_load((DEPLOY / "observability/corelane.rules.yaml").read_text())
+    all_rules = [rule for group in rules["groups"] for rule in group["rules"]]
+    recorded = {rule["record"] for rule in all_rules if "record" in rule}
+    texts = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in all_rules]
+    for path in sorted((DEPLOY / "observability/dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            texts += [(f"{path.name}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.rs"))
+    exported = set(re.findall(r'"((?:coredns|corelane|process)_[a-z0-9_]+)"', source))
+    for where, text in texts:
+        for name in re.findall(r"\b(?:job\w*:[\w:]+|(?:coredns|corelane|process)_\w+)", text):
+            base = re.sub(r"_(bucket|count|sum)$", "", name)
+            if name not in recorded and name not in exported and base not in exported:
+                fault(f"{where}: nothing exports {name}")
+    pages = re.findall(r"^## (\w+)$", (DEPLOY / "observability/runbook.md").read_text(), re.M)
+    alerts = {rule["alert"] for rule in all_rules if "alert" in rule}
+    for alert in sorted(alerts ^ set(pages)):
+        fault(f"runbook.md and the rules differ: {alert}")
+
+
+def observability():
+    folder = DEPLOY / "observability"
+    run(sys.executable, folder / "dashboards.py", "--check")
+    series()
+    if here("promtool"):
+        run("promtool", "check", "rules", folder / "corelane.rules.yaml")
+        run("promtool", "test", "rules", folder / "corelane.rules.test.yaml")
+
+
+def unit():
+    if here("systemd-analyze"):
+        text = (DEPLOY / "systemd/corelane.service").read_text()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "corelane.service")
+            path.write_text(text.replace("/usr/bin/corelane", str(CORELANE)))
+            run("systemd-analyze", "verify", "--man=no", path)
+
+
+for check in (kustomize, script, chart, observability, unit):
+    check()
+for line in faults:
+    print(line)
+sys.exit(bool(faults))
