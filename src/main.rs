@@ -1,11 +1,12 @@
 //! The `corelane` program: flags, sub-commands, control, workers, drain.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
 use corelane::control::supervisor::{Signals, Supervisor};
-use corelane::control::{check, compile, logging, manual, queries, sample, source, version};
+use corelane::control::{check, compile, logging, manual, migrate, queries, sample, source, version};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => run(serve),
         Command::Check(wanted) => tell_faults(&wanted),
         Command::Queries(wanted) => print_queries(&wanted),
+        Command::Migrate(file) => print_migrated(&file),
         Command::Help(plugin) => manual::run(plugin.as_deref()),
         Command::Version => {
             logging::print(&format!("{}\n", version::text().trim_end()));
@@ -62,6 +64,29 @@ fn print_queries(wanted: &args::Queries) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// `corelane migrate`: the new text on standard output, the changes on standard error; status 1 if
+/// something is left to do.
+fn print_migrated(file: &Path) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            logging::fatal(&format_args!("open {}: {error}", file.display()));
+            return ExitCode::from(1);
+        }
+    };
+    let env = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
+    let known = source::directives().known;
+    let migration = migrate::migrate(&file.to_string_lossy(), &text, known, &env);
+    logging::print(&migration.text);
+    for change in &migration.changes {
+        logging::fatal(change);
+    }
+    for left in &migration.left {
+        logging::fatal(&format_args!("left to do: {left}"));
+    }
+    ExitCode::from(u8::from(!migration.left.is_empty()))
 }
 
 /// Serves until a signal; control runs on this thread.

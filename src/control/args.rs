@@ -3,7 +3,7 @@
 //! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
 //! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
 //! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
-//! A sub-command (`check`, `queries`, `help`, `try`) is one only as the very first argument.
+//! A sub-command (`check`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
 //!
 //! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
 //! spelling are derived from clap's own list.
@@ -27,6 +27,8 @@ pub enum Command {
     Check(Check),
     /// `queries`: make queries for a load test from what a cluster has.
     Queries(Queries),
+    /// `migrate`: an older Corefile as today's.
+    Migrate(PathBuf),
     /// `help`: a plugin's manual; without one the usage and the list of plugins.
     Help(Option<String>),
     /// `-version`: print [`super::version::text`].
@@ -156,6 +158,12 @@ enum SubCommand {
     Check(Check),
     /// Print queries for a load test, made from the services of a cluster
     Queries(Queries),
+    /// Print a Corefile of an older CoreDNS as today's; tell each change
+    Migrate {
+        /// The Corefile
+        #[arg(default_value = "Corefile")]
+        file: PathBuf,
+    },
     /// Print a plugin's manual
     Help {
         /// The plugin's name
@@ -173,9 +181,10 @@ pub fn parse(
     let program = args.next().unwrap_or_else(|| "corelane".to_owned());
     let args: Vec<String> = args.collect();
     match args.first().map(String::as_str) {
-        Some("check" | "queries" | "help") => match SubCommand::try_parse_from(&args) {
+        Some("check" | "queries" | "migrate" | "help") => match SubCommand::try_parse_from(&args) {
             Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
             Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
+            Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
             Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
             Err(error) => Err(Ended {
                 message: error.to_string().trim_end().to_owned(),
@@ -213,6 +222,7 @@ pub fn usage(program: &str) -> String {
         let operand = match name {
             "check" => "[FILE] [--format=coredns]",
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
+            "migrate" => "[FILE]",
             _ => "[PLUGIN]",
         };
         text.push_str(&format!("\n  {name} {operand}\n    \t{about}"));

@@ -14,6 +14,7 @@ pub mod kube;
 pub mod lint;
 pub mod logging;
 pub mod manual;
+pub mod migrate;
 pub mod queries;
 pub mod ready;
 pub mod reload;
