@@ -203,6 +203,26 @@ pub const EVENT_BYTES_MAX: usize = 768;
 /// Events from one worker that wait for control; more are dropped and counted.
 pub const EVENTS_MAX: usize = 1024;
 
+/// The largest factor of `dnstap`'s QUEUE, and the messages that it counts in: CoreDNS's.
+pub const DNSTAP_QUEUE_MAX: usize = 4_096;
+/// Messages of one QUEUE.
+pub const DNSTAP_QUEUE_UNIT: usize = 10_000;
+
+/// The largest buffer of a socket of `dnstap`: CoreDNS's.
+pub const DNSTAP_WRITE_MIB_MAX: usize = 1_024;
+
+/// Collectors that may be connected to a `dnstap listen`; each has a queue.
+pub const DNSTAP_CLIENTS_MAX: usize = 16;
+
+/// Messages that wait for one of several collectors.
+pub const DNSTAP_CLIENT_QUEUE_MAX: usize = 10_000;
+
+/// How long a collector may take to connect, to shake hands, or to take what is written: CoreDNS's.
+pub const DNSTAP_TIMEOUT_SECONDS: u64 = 4;
+
+/// Octets of a control frame of a frame stream: the format's own bound.
+pub const DNSTAP_CONTROL_BYTES_MAX: usize = 512;
+
 /// Queries that may wait on one worker: 80,000 misses a second at a silent upstream for 2 s.
 pub const PARKED_SLOTS_MAX: usize = 262_144;
 

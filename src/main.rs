@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
 use corelane::control::supervisor::{Signals, Supervisor};
-use corelane::control::{check, compile, logging, manual, migrate, queries, sample, source, version};
+use corelane::control::{
+    check, compile, logging, manual, migrate, queries, sample, source, version,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

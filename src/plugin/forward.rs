@@ -139,6 +139,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use super::dnstap::{Kind, Origin, Taps};
 use super::{Compiled, CorefileError, Cx, Directive, Facts, Fetched, Lines, Plugin};
 use super::{SetupError, Site, Step};
 use crate::data::clock::Nanos;
@@ -203,7 +204,8 @@ impl Directive for Forward {
         source::watch(sources, sets, site);
         let broken = site.tally.counter(&FORWARD_BROKEN, &[]);
         let rejects = site.tally.counter(&FORWARD_REJECTS, &[]);
-        Ok(Compiled::link(Link { uses, sink, broken, rejects }))
+        let taps = Arc::new(Published::new(Taps::default()));
+        Ok(Compiled::link(Link { uses, taps, sink, broken, rejects }))
     }
 }
 
@@ -270,6 +272,8 @@ impl Use {
 /// The link: all uses in the block.
 pub struct Link {
     uses: Vec<Use>,
+    /// Who is told of what is exchanged with upstreams: `dnstap` above.
+    taps: Arc<Published<Taps>>,
     sink: u32,
     broken: Counter,
     rejects: Counter,
@@ -278,6 +282,7 @@ pub struct Link {
 /// One use on one worker.
 pub struct Here {
     set: Reader<Set>,
+    taps: Reader<Taps>,
     /// Hundredths of a query that may be sent twice.
     hedges: u32,
 }
@@ -334,6 +339,35 @@ impl fmt::Display for Failure {
 }
 
 impl Link {
+    /// Where `dnstap` puts those that are told of what is exchanged.
+    pub(in crate::plugin) fn taps(&self) -> Arc<Published<Taps>> {
+        Arc::clone(&self.taps)
+    }
+
+    /// Tells of what was exchanged with an upstream, whether it replied or not.
+    fn tap(here: &Here, cx: &mut Cx<'_>, attempt: &Attempt) {
+        fn query<'c>(cx: &'c Cx<'_>) -> &'c [u8] {
+            // A question of the walk's own was never a client's message.
+            if cx.depth() == 0 { cx.request() } else { &[] }
+        }
+        fn reply<'c>(cx: &'c Cx<'_>) -> &'c [u8] {
+            cx.message()
+        }
+        let (taps, set) = (here.taps.get(), here.set.get());
+        let by = cx.answered_by();
+        let member = match by {
+            Some(id) => set.find(id).map(|(_, member)| member),
+            None => set.members.get(attempt.first as usize),
+        };
+        let Some(address) = member.map(|member| member.upstream.address) else { return };
+        let origin = Origin::Upstream(address, attempt.stream);
+        taps.tell(cx, Kind::ForwarderQuery, origin, (attempt.asked, 0), query);
+        if by.is_some() {
+            let times = (attempt.asked, cx.core.now);
+            taps.tell(cx, Kind::ForwarderResponse, origin, times, reply);
+        }
+    }
+
     /// Begins with the first use from `from` on that takes the name.
     fn enter(&self, here: &mut [Here], cx: &mut Cx<'_>, from: usize) -> Step<Attempt> {
         let name = cx.question().lower;
@@ -591,11 +625,16 @@ impl Plugin for Link {
     type Local = Vec<Here>;
 
     fn local(&self, _core: u16) -> Vec<Here> {
-        self.uses.iter().map(|this| Here { set: this.set.reader(), hedges: 0 }).collect()
+        let here =
+            |this: &Use| Here { set: this.set.reader(), taps: self.taps.reader(), hedges: 0 };
+        self.uses.iter().map(here).collect()
     }
 
     fn refresh(&self, here: &mut Vec<Here>) {
-        here.iter_mut().for_each(|one| one.set.refresh());
+        for one in here {
+            one.set.refresh();
+            one.taps.refresh();
+        }
     }
 
     fn meta_key(&self, label: &str) -> Option<u16> {
@@ -622,6 +661,9 @@ impl Plugin for Link {
         if attempt.alone_micros != 0 && took < u64::from(attempt.alone_micros) * 1_000 {
             // Nobody else was asked after all.
             this.hedges += 100;
+        }
+        if !this.taps.get().is_empty() {
+            Self::tap(this, cx, &attempt);
         }
         match fetched {
             Fetched::Message => self.replied(here, cx, attempt),

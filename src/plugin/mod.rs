@@ -25,6 +25,7 @@ mod chaos;
 mod conditions;
 mod debug;
 mod dns64;
+mod dnstap;
 mod erratic;
 mod errors;
 mod file;

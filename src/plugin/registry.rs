@@ -313,7 +313,7 @@ registry! {
         prometheus = prometheus::Prometheus;
         errors = errors::Errors;
         log = log::Log;
-        dnstap;
+        dnstap = dnstap::Dnstap;
         local = local::Local;
         dns64 = dns64::Dns64;
         any = any::Any;
@@ -357,6 +357,7 @@ registry! {
         Cache(super::cache::Link) "cache";
         Bufsize(super::bufsize::Bufsize) "bufsize";
         LocalNames(super::local::Link) "local";
+        Dnstap(super::dnstap::Link) "dnstap";
         Dns64(super::dns64::Link) "dns64";
         Any(super::any::Any) "any";
         Chaos(super::chaos::Chaos) "chaos";

@@ -122,6 +122,14 @@ impl Event {
     }
 }
 
+#[cfg(test)]
+impl Event {
+    /// An event of this client, for no listener.
+    pub fn for_tests(client: Client) -> Self {
+        Self { sink: 0, at: 0, client, len: 0, bytes: [0; EVENT_BYTES_MAX] }
+    }
+}
+
 impl fmt::Write for Event {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.push(text.as_bytes());
