@@ -1,6 +1,8 @@
 //! What lies in `deploy/`: rendered by the programs that operators use, held to the API's schemas, to
 //! each other and to this program. `tests/deploy/check.py` does it and says what it skips.
 
+#![allow(clippy::disallowed_macros, reason = "a test says on its output what it skips")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -9,7 +9,7 @@ use super::seen::Seen;
 use super::servers::{endpoint_name, push_additional, service_name};
 use super::{Answering, Outcome, Written};
 use crate::cluster::index::hash_octets;
-use crate::cluster::record::{Host, Service};
+use crate::cluster::record::{Host, Service, Slice};
 use crate::cluster::request::Scope;
 use crate::wire::{Full, Name, NameBuf, Section};
 
@@ -137,7 +137,8 @@ impl Answering<'_, '_> {
             }
             Found::Ends(ends) => {
                 let mut seen = ends.slices().any(|slice| slice.overlaps).then(Seen::new);
-                for (slice, one) in ends.all() {
+                let leads = |slice: &Slice| ends.ports(slice).any(|port| port >= 0);
+                for (slice, one) in ends.all().filter(|(slice, _)| leads(slice)) {
                     let Some(address) = one.host.address() else { continue };
                     let is_imported = self.zone.is_imported;
                     let name = endpoint_name(slice, &one, is_imported, self.apex);

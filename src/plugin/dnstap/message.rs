@@ -289,6 +289,7 @@ impl Assembly {
 }
 
 /// Since 1970 in UTC, of a reading of the data plane's clock.
+#[allow(clippy::disallowed_methods, reason = "control's: dnstap tells the time of day")]
 fn wall(at: Nanos) -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.saturating_sub(Duration::from_nanos(clock::now().saturating_sub(at)))
