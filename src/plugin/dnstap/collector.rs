@@ -192,7 +192,10 @@ pub(super) async fn listen(
                     clients.push(near);
                     serving.spawn(serve(stream, acceptor.clone(), far));
                 }
-                Ok(_) => tracing::warn!("dnstap: {DNSTAP_CLIENTS_MAX} collectors at {endpoint}: no more"),
+                Ok(_) => {
+                    let most = DNSTAP_CLIENTS_MAX;
+                    tracing::warn!("dnstap: {most} collectors at {endpoint}: no more");
+                }
                 Err(error) => {
                     tracing::warn!("Error accepting dnstap connection: {error}");
                     sleep(PAUSE.0).await;
