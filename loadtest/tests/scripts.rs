@@ -30,7 +30,9 @@ fn run(name: &str, words: &[&str]) -> (Command, PathBuf) {
     let binaries = Path::new(env!("CARGO_BIN_EXE_reflect")).parent().unwrap();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let reports = target.join(format!("reports-{}", std::process::id()));
-    let mut command = Command::new("python3");
+    // What runs in the background of a shell ignores SIGINT, and hands that on.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "python3"]);
     command.args(["-B", &format!("{HERE}/run"), "auth"]).args(words).arg("--bin").arg(binaries);
     command.arg("--out").arg(&reports).env("CARGO_TARGET_DIR", target);
     (command, reports)
