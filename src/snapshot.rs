@@ -11,6 +11,7 @@ use crate::data::clock::Nanos;
 use crate::data::counters::ShedCounters;
 use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::Sockets;
+use crate::plugin::dnstap::Taps;
 use crate::plugin::registry::Link;
 use crate::wire::{NameBuf, Suffixes, TsigKeys};
 
@@ -90,6 +91,8 @@ pub struct Block {
     pub metadata: Vec<Option<(u16, u16)>>,
     /// Its view, which judges whether a query is served here.
     pub view: Option<u16>,
+    /// Its `dnstap`, for those below that exchange messages with others.
+    pub taps: Option<Arc<Taps>>,
     /// Whether a panic of a walk ends the process instead (`debug`).
     pub debug: bool,
 }

@@ -14,7 +14,7 @@ mod alias;
 mod found;
 mod reverse;
 pub(super) mod seen;
-mod servers;
+pub(super) mod servers;
 mod sets;
 mod soa;
 mod srv;

@@ -18,7 +18,8 @@ use std::net::IpAddr;
 
 use super::answer::own_slices;
 use super::answer::seen::Seen;
-use super::index::{Index, hash_octets};
+use super::answer::servers::push_unseen;
+use super::index::Index;
 use super::record::{Host, Nature, Service, as_name, namespace_of};
 use crate::limits::NAME_BYTES_MAX;
 use crate::wire::{
@@ -184,7 +185,7 @@ impl Rules {
                 reply.push_name(Section::Answer, apex, rtype::NS, server, self.ttl)?;
                 let mut seen = Seen::new();
                 self.each_server(index, |address| {
-                    push_new(reply, &mut seen, Section::Additional, server, address, self.ttl)
+                    push_unseen(reply, &mut seen, Section::Additional, server, address, self.ttl)
                 })?;
             }
             _ => return Ok(Outcome::NoData),
@@ -209,7 +210,7 @@ impl Rules {
         }
         let mut seen = Seen::new();
         self.each_server(index, |address| match is_of(address, rtype) {
-            true => push_new(reply, &mut seen, Section::Answer, name, address, self.ttl),
+            true => push_unseen(reply, &mut seen, Section::Answer, name, address, self.ttl),
             false => Ok(()),
         })?;
         Ok(if reply.counts().answer == 0 { Outcome::NoData } else { Outcome::Answer })
@@ -271,7 +272,7 @@ impl Rules {
             }
             let (name, section) = (question.name, Section::Answer);
             match &mut seen {
-                Some(seen) => push_new(reply, seen, section, name, address, self.ttl)?,
+                Some(seen) => push_unseen(reply, seen, section, name, address, self.ttl)?,
                 None => reply.push_address(section, name, address, self.ttl)?,
             }
         }
@@ -342,43 +343,4 @@ fn alias_of(service: &Service) -> Option<Name<'_>> {
         return None;
     }
     names_of(service).next()
-}
-
-/// Adds an address record unless it is there.
-fn push_new(
-    reply: &mut Reply,
-    seen: &mut Seen,
-    section: Section,
-    owner: Name<'_>,
-    address: IpAddr,
-    ttl: u32,
-) -> Result<(), Full> {
-    let (four, six);
-    let octets = match address {
-        IpAddr::V4(address) => {
-            four = address.octets();
-            &four[..]
-        }
-        IpAddr::V6(address) => {
-            six = address.octets();
-            &six[..]
-        }
-    };
-    let hash = hash_octets(octets, 0) ^ hash_octets(owner.as_bytes(), 1);
-    let message = reply.bytes();
-    let is_same = |at: usize| match NameBuf::read(message, at) {
-        // Behind the owner stand type, class, TTL and length.
-        Ok((other, end)) => {
-            other.as_name().eq_fold(owner)
-                && message.get(end + 10..end + 10 + octets.len()) == Some(octets)
-        }
-        Err(_) => false,
-    };
-    if !seen.is_new(hash, is_same) {
-        return Ok(());
-    }
-    let at = reply.len();
-    reply.push_address(section, owner, address, ttl)?;
-    seen.add(hash, at);
-    Ok(())
 }

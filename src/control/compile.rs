@@ -23,6 +23,7 @@ use crate::data::tally::Tally;
 use crate::data::tally::families::DROPPED;
 use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::{BindError, Sockets, Steering};
+use crate::plugin::dnstap;
 use crate::plugin::registry::{Link, NAMES, Parsed};
 use crate::plugin::site::{Hook, Task, Wanted};
 use crate::plugin::{Facts, Ready, Sink, Site};
@@ -479,11 +480,13 @@ fn compile_block(
         false => None,
     });
     let hinting = below.iter().rposition(Link::has_hint);
+    let dnstap = below.iter().find_map(|link| link.any().downcast::<dnstap::Link>().ok());
     Ok(Block {
         servers,
         metadata: metadata.collect(),
         hinting: hinting.map(|index| index as u16),
         view: below.iter().position(Link::judges).map(|index| index as u16),
+        taps: dnstap.map(|link| link.taps()),
         debug: plan.facts.debug,
         chain: below,
     })

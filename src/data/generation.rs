@@ -117,6 +117,7 @@ fn cut(block: &Block, index: u16, kept: &BTreeSet<(u16, u16)>) -> Block {
         hinting: None,
         metadata: Vec::new(),
         view: None,
+        taps: None,
         debug: block.debug,
     }
 }

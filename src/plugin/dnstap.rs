@@ -73,7 +73,6 @@ use crate::control::version;
 use crate::data::clock::{self, Nanos};
 use crate::data::tally::{Counter, Family, Kind as Counts, Tally};
 use crate::limits::{DNSTAP_QUEUE_MAX, DNSTAP_QUEUE_UNIT, DNSTAP_WRITE_MIB_MAX};
-use crate::publish::Published;
 use collector::{Collector, Endpoint, ListenTls};
 use message::{Assembly, Head};
 pub use message::{Kind, Origin};
@@ -168,13 +167,7 @@ impl Directive for Dnstap {
             });
             taps.push(Tap { sink, full, extra, labels });
         }
-        let taps = Arc::new(Taps(taps));
-        let forward = site.find::<super::forward::Link>().map(|forward| {
-            let taken = forward.taps();
-            taken.set_arc(site.turns, Arc::clone(&taps));
-            (taken, Arc::clone(site.turns))
-        });
-        Ok(Compiled::link(Link { taps, forward }))
+        Ok(Compiled::link(Link { taps: Arc::new(Taps(taps)) }))
     }
 }
 
@@ -235,15 +228,9 @@ struct Tap {
 }
 
 /// All uses of a block: what *forward* below tells of its queries through.
-#[derive(Default)]
 pub struct Taps(Vec<Tap>);
 
 impl Taps {
-    /// Whether there is anybody to tell.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Tells of one message that `octets` gives: who exchanged it, and when (`asked`, and `replied` of
     /// a response).
     pub fn tell(
@@ -258,8 +245,8 @@ impl Taps {
             let total = if tap.full { octets(cx).len() } else { 0 };
             let head = Head {
                 core: cx.core.index,
-                // Told apart within a core by the place in time; parts follow each other there.
-                serial: (clock::now() >> 4) as u32,
+                // Parts follow each other within a core: only the next message must have another.
+                serial: cx.core.rng.next_u64() as u32,
                 kind,
                 full: tap.full,
                 total: total as u32,
@@ -308,19 +295,12 @@ impl Sink for Recorder {
 /// The link.
 pub struct Link {
     taps: Arc<Taps>,
-    /// What *forward* reads, to be emptied when this link goes.
-    forward: Option<(Arc<Published<Taps>>, Arc<crate::publish::Turns>)>,
 }
 
-impl Drop for Link {
-    /// A *forward* that is carried over a reload without *dnstap* tells nobody any more; the next
-    /// *dnstap* has put its own taps there before.
-    fn drop(&mut self) {
-        if let Some((taken, turns)) = &self.forward
-            && Arc::ptr_eq(&taken.get(), &self.taps)
-        {
-            taken.set(turns, Taps::default());
-        }
+impl Link {
+    /// For the block that it stands in.
+    pub fn taps(&self) -> Arc<Taps> {
+        Arc::clone(&self.taps)
     }
 }
 

@@ -204,8 +204,7 @@ impl Directive for Forward {
         source::watch(sources, sets, site);
         let broken = site.tally.counter(&FORWARD_BROKEN, &[]);
         let rejects = site.tally.counter(&FORWARD_REJECTS, &[]);
-        let taps = Arc::new(Published::new(Taps::default()));
-        Ok(Compiled::link(Link { uses, taps, sink, broken, rejects }))
+        Ok(Compiled::link(Link { uses, sink, broken, rejects }))
     }
 }
 
@@ -272,8 +271,6 @@ impl Use {
 /// The link: all uses in the block.
 pub struct Link {
     uses: Vec<Use>,
-    /// Who is told of what is exchanged with upstreams: `dnstap` above.
-    taps: Arc<Published<Taps>>,
     sink: u32,
     broken: Counter,
     rejects: Counter,
@@ -282,7 +279,6 @@ pub struct Link {
 /// One use on one worker.
 pub struct Here {
     set: Reader<Set>,
-    taps: Reader<Taps>,
     /// Hundredths of a query that may be sent twice.
     hedges: u32,
 }
@@ -339,13 +335,8 @@ impl fmt::Display for Failure {
 }
 
 impl Link {
-    /// Where `dnstap` puts those that are told of what is exchanged.
-    pub(in crate::plugin) fn taps(&self) -> Arc<Published<Taps>> {
-        Arc::clone(&self.taps)
-    }
-
-    /// Tells of what was exchanged with an upstream, whether it replied or not.
-    fn tap(here: &Here, cx: &mut Cx<'_>, attempt: &Attempt) {
+    /// Tells `dnstap` above of what was exchanged with an upstream, whether it replied or not.
+    fn tap(taps: &Taps, here: &Here, cx: &mut Cx<'_>, attempt: &Attempt) {
         fn query<'c>(cx: &'c Cx<'_>) -> &'c [u8] {
             // A question of the walk's own was never a client's message.
             if cx.depth() == 0 { cx.request() } else { &[] }
@@ -353,7 +344,7 @@ impl Link {
         fn reply<'c>(cx: &'c Cx<'_>) -> &'c [u8] {
             cx.message()
         }
-        let (taps, set) = (here.taps.get(), here.set.get());
+        let set = here.set.get();
         let by = cx.answered_by();
         let member = match by {
             Some(id) => set.find(id).map(|(_, member)| member),
@@ -625,16 +616,11 @@ impl Plugin for Link {
     type Local = Vec<Here>;
 
     fn local(&self, _core: u16) -> Vec<Here> {
-        let here =
-            |this: &Use| Here { set: this.set.reader(), taps: self.taps.reader(), hedges: 0 };
-        self.uses.iter().map(here).collect()
+        self.uses.iter().map(|this| Here { set: this.set.reader(), hedges: 0 }).collect()
     }
 
     fn refresh(&self, here: &mut Vec<Here>) {
-        for one in here {
-            one.set.refresh();
-            one.taps.refresh();
-        }
+        here.iter_mut().for_each(|one| one.set.refresh());
     }
 
     fn meta_key(&self, label: &str) -> Option<u16> {
@@ -662,8 +648,8 @@ impl Plugin for Link {
             // Nobody else was asked after all.
             this.hedges += 100;
         }
-        if !this.taps.get().is_empty() {
-            Self::tap(this, cx, &attempt);
+        if let Some(taps) = &cx.block().taps {
+            Self::tap(taps, this, cx, &attempt);
         }
         match fetched {
             Fetched::Message => self.replied(here, cx, attempt),

@@ -25,7 +25,7 @@ mod chaos;
 mod conditions;
 mod debug;
 mod dns64;
-mod dnstap;
+pub mod dnstap;
 mod erratic;
 mod errors;
 mod file;

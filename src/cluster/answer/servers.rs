@@ -161,7 +161,8 @@ pub(super) fn push_additional(
     push_unseen(reply, seen, Section::Additional, owner, address, ttl)
 }
 
-fn push_unseen(
+/// Adds an address record unless it is there.
+pub(in crate::cluster) fn push_unseen(
     reply: &mut Reply,
     seen: &mut Seen,
     section: Section,

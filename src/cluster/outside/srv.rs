@@ -4,8 +4,9 @@
 //! before what is equal is written once. A service without ports has no records.
 
 use super::found::{Ends, Found, Scope};
-use super::{Outcome, Rules, Written, addresses_of, name_of, names_of, push_new};
+use super::{Outcome, Rules, Written, addresses_of, name_of, names_of};
 use crate::cluster::answer::seen::Seen;
+use crate::cluster::answer::servers::push_unseen;
 use crate::cluster::index::hash_octets;
 use crate::cluster::record::{Endpoint, Service, generated};
 use crate::limits::LABEL_BYTES_MAX;
@@ -52,7 +53,7 @@ impl Rules {
                 };
                 for address in addresses_of(service) {
                     let (name, section) = (name.as_name(), Section::Additional);
-                    push_new(reply, &mut seen, section, name, address, self.ttl)?;
+                    push_unseen(reply, &mut seen, section, name, address, self.ttl)?;
                 }
             }
             Found::Ends(ends) => {
@@ -60,7 +61,7 @@ impl Rules {
                     let name = endpoint_name(&one, &ends.service.key, apex);
                     let (Some(name), Some(address)) = (name, one.host.address()) else { continue };
                     let (name, section) = (name.as_name(), Section::Additional);
-                    push_new(reply, &mut seen, section, name, address, self.ttl)?;
+                    push_unseen(reply, &mut seen, section, name, address, self.ttl)?;
                 }
             }
             Found::Missing | Found::Nothing => {}

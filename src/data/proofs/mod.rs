@@ -94,6 +94,7 @@ impl Ground {
             hinting: chain.iter().rposition(Link::has_hint).map(|link| link as u16),
             chain,
             metadata: Vec::new(),
+            taps: None,
             debug: false,
         });
         Arc::new(Snapshot {

@@ -6,7 +6,8 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ use crate::limits::{
 const TIMEOUT: Duration = Duration::from_secs(DNSTAP_TIMEOUT_SECONDS);
 /// Until a collector that could not be had is tried again: at first, and after several times.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// Tries to bind, four a second, before an address in use is told.
+const PATIENT_TRIES: u32 = 20;
 const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
 /// Control frames of a frame stream.
 const ACCEPT: u32 = 1;
@@ -114,10 +117,20 @@ pub(super) async fn connect(
     write_bytes: usize,
     mut frames: Receiver<Frame>,
 ) {
+    let tls = match &endpoint {
+        Endpoint::Tls(_) => match trust::client(skip_verify) {
+            Ok(config) => Some(TlsConnector::from(config)),
+            Err(error) => {
+                tracing::error!("No connection to dnstap endpoint: {endpoint}: {error}");
+                return;
+            }
+        },
+        _ => None,
+    };
     let mut pause = PAUSE.0;
     let mut told = false;
     loop {
-        let stream = timeout(TIMEOUT, dial(&endpoint, skip_verify, write_bytes)).await;
+        let stream = timeout(TIMEOUT, dial(&endpoint, tls.as_ref(), write_bytes)).await;
         let ended = match stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 (pause, told) = (PAUSE.0, false);
@@ -140,7 +153,7 @@ pub(super) async fn connect(
 
 async fn dial(
     endpoint: &Endpoint,
-    skip_verify: bool,
+    tls: Option<&TlsConnector>,
     write_bytes: usize,
 ) -> io::Result<Box<dyn Stream>> {
     let host = match endpoint {
@@ -150,14 +163,11 @@ async fn dial(
     let stream = TcpStream::connect(host.as_str()).await?;
     // As far as the kernel lets us.
     drop(SockRef::from(&stream).set_send_buffer_size(write_bytes));
-    if let Endpoint::Tcp(_) = endpoint {
-        return Ok(Box::new(stream));
-    }
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
     let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
-    let config = trust::client(skip_verify).map_err(io::Error::other)?;
-    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+    Ok(Box::new(tls.connect(name, stream).await?))
 }
 
 /// Takes collectors that connect, and gives each all frames.
@@ -231,32 +241,38 @@ impl Listener {
     }
 }
 
-/// Binds as soon as it can be: after a reload the listener before it may still be open.
+/// Binds as soon as it can be: after a reload the listener before it may still be open for a moment,
+/// so that an address in use is told only when it stays so.
 async fn bind(endpoint: &Endpoint) -> Listener {
-    let mut told = false;
+    let mut tries = 0;
     loop {
         let bound = match endpoint {
-            Endpoint::Unix(path) => {
-                // What another process left behind: one that listens there would answer.
-                if UnixStream::connect(path).await.is_err() {
-                    drop(std::fs::remove_file(path));
-                }
-                UnixListener::bind(path).map(Listener::Unix)
-            }
+            Endpoint::Unix(path) => bind_unix(path).await.map(Listener::Unix),
             Endpoint::Tcp(host) | Endpoint::Tls(host) => {
                 TcpListener::bind(host.as_str()).await.map(Listener::Tcp)
             }
         };
-        match bound {
+        let error = match bound {
             Ok(listener) => return listener,
-            Err(error) if !told && error.kind() != io::ErrorKind::AddrInUse => {
-                tracing::error!("Failed to start dnstap listener: {endpoint}: {error}");
-                told = true;
-            }
-            Err(_) => {}
+            Err(error) => error,
+        };
+        let patience = if error.kind() == io::ErrorKind::AddrInUse { PATIENT_TRIES } else { 0 };
+        if tries == patience {
+            tracing::error!("Failed to start dnstap listener: {endpoint}: {error}");
         }
+        tries += 1;
         sleep(PAUSE.0 / 4).await;
     }
+}
+
+/// Binds where nobody listens any more: a socket that another process has left behind is removed, and
+/// nothing else that may stand there.
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).await.is_err() {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
 }
 
 async fn serve(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>, mut frames: Receiver<Frame>) {
@@ -420,6 +436,24 @@ mod tests {
             let (_collector, mut frames) = Collector::new(1);
             assert!(hand_out(Box::new(near), &mut frames).await.is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn only_a_socket_that_nobody_listens_on_makes_way() {
+        let folder = std::env::temp_dir().join(format!("corelane-dnstap-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (file, socket) = (folder.join("file"), folder.join("socket"));
+        std::fs::write(&file, "kept").expect("written");
+        let in_use = |bound: io::Result<UnixListener>| {
+            bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        };
+        assert!(in_use(bind_unix(&file).await));
+        assert_eq!(std::fs::read(&file).expect("still there"), b"kept");
+        let first = bind_unix(&socket).await.expect("bound");
+        assert!(in_use(bind_unix(&socket).await), "somebody listens");
+        drop(first);
+        assert!(bind_unix(&socket).await.is_ok(), "left behind");
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]

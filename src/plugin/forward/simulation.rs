@@ -79,8 +79,7 @@ impl World {
         let uses = parsed.uses.into_iter().map(|one| Use::new(one, Arc::clone(&set))).collect();
         let broken = ground.tally().counter(&FORWARD_BROKEN, &[]);
         let rejects = ground.tally().counter(&FORWARD_REJECTS, &[]);
-        let taps = Arc::new(Published::new(Taps::default()));
-        let link = Link { uses, taps, sink: 1, broken, rejects };
+        let link = Link { uses, sink: 1, broken, rejects };
         let bench = ground.worker(0, ground.snapshot(1, vec![("a.", vec![link.into()])]));
         Self {
             bench,

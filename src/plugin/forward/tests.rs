@@ -155,9 +155,7 @@ fn attempts_are_bounded() {
 
 #[test]
 fn hedges_are_a_share_of_the_queries() {
-    let set = Published::new(set::tests::set_of(1)).reader();
-    let taps = Published::new(Taps::default()).reader();
-    let mut here = Here { set, taps, hedges: 0 };
+    let mut here = Here { set: Published::new(set::tests::set_of(1)).reader(), hedges: 0 };
     let sent = (0..1_000).filter(|_| {
         let may = here.may_hedge(5);
         here.hedges -= if may { 100 } else { 0 };
