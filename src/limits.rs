@@ -35,6 +35,23 @@ pub const TALLY_SETS_MAX: usize = 8192;
 /// Chunks of 4,096 counter cells a core (a power of two): 16 MiB a core when all are in use.
 pub const TALLY_CHUNKS_MAX: usize = 512;
 
+/// Buckets of each ranking of clients and names, a worker's (a power of two): with [`TOP_WAYS`] places
+/// each, enough that whoever sends a hundredth of the queries has one.
+pub const TOP_BUCKETS: usize = 16;
+/// Places of a bucket: two cache lines to look through.
+pub const TOP_WAYS: usize = 8;
+/// Ranks that metrics, the status page and `corelane top` show: what one looks at.
+pub const TOP_RANKS: usize = 10;
+/// Queries that a worker looks at in a second before it looks at fewer: a busy second's worth of
+/// figures, and less than a thousandth of a core.
+pub const TOP_SAMPLES_MAX: u64 = 1_000;
+/// After that it looks at one query in so many, and at one of a larger batch.
+pub const TOP_PERIOD_QUERIES: u32 = 16;
+/// Nanoseconds after which counts of rankings are halved: they tell of the last half minute.
+pub const TOP_HALVING_NANOS: u64 = 15_000_000_000;
+/// Attempts to read a place that changes hands: a change takes a worker some 50 ns.
+pub const TOP_READS_MAX: usize = 10_000;
+
 /// Connections of one admin endpoint (health, ready, metrics); more wait in the kernel's queue.
 /// Probes and scrapers are a handful; each connection costs a few kilobytes and a descriptor.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;

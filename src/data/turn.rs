@@ -28,7 +28,7 @@ use crate::limits::{
 };
 use crate::snapshot::Snapshot;
 use crate::wire::rcode;
-use batch::{Prepared, Progress};
+use batch::{Prepared, Progress, is_missing};
 
 /// Where replies go that are not those of the batch at hand.
 pub trait Outlet {
@@ -510,6 +510,9 @@ impl Turn {
         if let Some(histogram) = self.walk.timed {
             self.core.tally.observe(histogram, took);
         }
+        let level = &self.walk.levels[0];
+        let missing = is_missing(level.reply.bytes());
+        self.core.tally.waited(level.lower.as_name(), took, missing);
     }
 
     /// Runs the walks that plugins have asked for without a client.

@@ -25,6 +25,7 @@ pub mod families;
 pub mod query;
 mod registry;
 pub mod text;
+pub mod top;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -38,9 +39,11 @@ pub use buckets::{
     BUCKETS_PROGRAMMING, BUCKETS_REST, BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Buckets,
 };
 use buckets::{LATENCY_CELLS, latency_cell};
+use foldhash::fast::RandomState;
 use registry::Registry;
 pub use registry::{CellGrid, Gauge};
 pub use text::{Format, Page};
+use top::Top;
 
 /// A family of series: one name, one help text, one type.
 pub struct Family {
@@ -217,6 +220,8 @@ type Locked = Mutex<Registry>;
 pub struct Tally {
     registry: Locked,
     cores: Box<[Arc<Cells>]>,
+    /// Who asks, by core.
+    tops: Box<[Arc<Top>]>,
     /// Written by whoever is no worker, with locked additions: rare events only.
     shared: Cells,
 }
@@ -224,9 +229,11 @@ pub struct Tally {
 impl Tally {
     /// A registry for `cores` writers: the workers, and control as the last.
     pub fn new(cores: usize) -> Arc<Tally> {
+        let seed = RandomState::default();
         let tally = Arc::new(Tally {
             registry: Locked::new(Registry::new()),
             cores: (0..cores).map(|_| Arc::new(Cells::new())).collect(),
+            tops: (0..cores).map(|core| Arc::new(Top::new(&seed, core))).collect(),
             shared: Cells::new(),
         });
         tally.grow(0);
@@ -242,7 +249,7 @@ impl Tally {
         let cells = Arc::clone(&self.cores[index]);
         let taken = cells.taken.swap(true, std::sync::atomic::Ordering::AcqRel);
         assert!(!taken, "the counters of core {index} have a writer");
-        CoreTally { cells, _one_thread: PhantomData }
+        CoreTally { cells, top: Arc::clone(&self.tops[index]), _one_thread: PhantomData }
     }
 
     /// Counts a rare event from a thread that has no [`CoreTally`].
@@ -289,6 +296,7 @@ impl Tally {
 /// One core's counters: the only writer of its cells. It may move to its thread, not be shared.
 pub struct CoreTally {
     cells: Arc<Cells>,
+    top: Arc<Top>,
     _one_thread: PhantomData<Cell<()>>,
 }
 

@@ -78,6 +78,12 @@ pub(super) struct Progress {
     lent: bool,
 }
 
+/// Whether a reply, if it is one, says that the name does not exist (its extended part of an rcode,
+/// in OPT, is 0 then).
+pub(super) fn is_missing(reply: &[u8]) -> bool {
+    reply.len() >= HEADER_BYTES && u16::from(reply[3] & 15) == rcode::NXDOMAIN
+}
+
 impl Turn {
     /// Serves a batch of one listener's datagrams: fills in the lanes' outputs.
     pub fn batch(&mut self, lanes: &mut [Lane], outlet: &mut dyn Outlet) {
@@ -86,7 +92,20 @@ impl Turn {
         while catch_unwind(AssertUnwindSafe(|| self.phases(lanes, outlet))).is_err() {
             self.blame(lanes);
         }
+        self.note_asker(lanes);
         self.run_detached(outlet);
+    }
+
+    /// Counts who asks, and what, by one query of the batch at most.
+    fn note_asker(&self, lanes: &[Lane]) {
+        let tally = &self.core.tally;
+        let Some((index, queries)) = tally.pick(lanes.len(), self.core.now) else { return };
+        let (lane, prepared) = (&lanes[index], &self.prepared[index]);
+        tally.asks(lane.client.ip(), queries);
+        if prepared.view.is_some_and(|view| view.question.is_some()) {
+            let missing = is_missing(&lane.output[..lane.output_len]);
+            tally.asked(prepared.lower.as_name(), queries, missing);
+        }
     }
 
     fn phases(&mut self, lanes: &mut [Lane], outlet: &mut dyn Outlet) {
