@@ -7,7 +7,7 @@ use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
 use corelane::control::supervisor::{Signals, Supervisor};
 use corelane::control::{
-    check, compile, logging, manual, migrate, queries, sample, source, version,
+    check, compile, diff, logging, manual, migrate, queries, sample, source, version,
 };
 
 #[global_allocator]
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(serve) => run(serve),
         Command::Check(wanted) => tell_faults(&wanted),
+        Command::Diff(wanted) => {
+            let status = diff::run(&wanted, &mut std::io::stdout().lock());
+            ExitCode::from(status.unwrap_or(2))
+        }
         Command::Queries(wanted) => print_queries(&wanted),
         Command::Migrate(file) => print_migrated(&file),
         Command::Help(plugin) => manual::run(plugin.as_deref()),

@@ -3,7 +3,7 @@
 //! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
 //! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
 //! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
-//! A sub-command (`check`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
+//! A sub-command (`check`, `diff`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
 //!
 //! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
 //! spelling are derived from clap's own list.
@@ -27,6 +27,8 @@ pub enum Command {
     Check(Check),
     /// `queries`: make queries for a load test from what a cluster has.
     Queries(Queries),
+    /// `diff`: what a change of a Corefile means.
+    Diff(Diff),
     /// `migrate`: an older Corefile as today's.
     Migrate(PathBuf),
     /// `help`: a plugin's manual; without one the usage and the list of plugins.
@@ -83,6 +85,21 @@ pub struct Check {
     /// How faults are told: report, line or coredns
     #[arg(long, default_value = "report", value_parser = format)]
     pub format: Format,
+    /// Default port
+    #[arg(short = 'p', long = "dns.port", value_name = "PORT", default_value_t = 53)]
+    pub port: u16,
+}
+
+/// What `diff` compares.
+#[derive(Debug, PartialEq, Eq, clap::Args)]
+pub struct Diff {
+    /// The Corefile as it was; - is standard input
+    pub old: PathBuf,
+    /// The Corefile as it shall be
+    pub new: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
     /// Default port
     #[arg(short = 'p', long = "dns.port", value_name = "PORT", default_value_t = 53)]
     pub port: u16,
@@ -156,6 +173,8 @@ struct Flags {
 enum SubCommand {
     /// Read a Corefile and tell all its faults; status 1 if there are some
     Check(Check),
+    /// Tell what a change of a Corefile means; status 1 if it means something
+    Diff(Diff),
     /// Print queries for a load test, made from the services of a cluster
     Queries(Queries),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
@@ -181,16 +200,19 @@ pub fn parse(
     let program = args.next().unwrap_or_else(|| "corelane".to_owned());
     let args: Vec<String> = args.collect();
     match args.first().map(String::as_str) {
-        Some("check" | "queries" | "migrate" | "help") => match SubCommand::try_parse_from(&args) {
-            Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
-            Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
-            Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
-            Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
-            Err(error) => Err(Ended {
-                message: error.to_string().trim_end().to_owned(),
-                status: u8::try_from(error.exit_code()).unwrap_or(2),
-            }),
-        },
+        Some("check" | "diff" | "queries" | "migrate" | "help") => {
+            match SubCommand::try_parse_from(&args) {
+                Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
+                Ok(SubCommand::Diff(diff)) => Ok(Command::Diff(diff)),
+                Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
+                Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
+                Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
+                Err(error) => Err(Ended {
+                    message: error.to_string().trim_end().to_owned(),
+                    status: u8::try_from(error.exit_code()).unwrap_or(2),
+                }),
+            }
+        }
         Some("try") => flags(&program, &args[1..], io_engine).map(|command| match command {
             Command::Serve(serve) => Command::Serve(Serve { source: Source::Sample, ..serve }),
             other => other,
@@ -221,6 +243,7 @@ pub fn usage(program: &str) -> String {
         let name = sub.get_name();
         let operand = match name {
             "check" => "[FILE] [--format=coredns]",
+            "diff" => "OLD NEW [--json]",
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
             "migrate" => "[FILE]",
             _ => "[PLUGIN]",

@@ -145,6 +145,44 @@ impl Planned {
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
+
+    /// Its zones, each with an address that it is served at.
+    pub fn served(&self) -> impl Iterator<Item = (SocketAddr, NameBuf)> {
+        self.servers.iter().map(|(listener, server)| (self.transports[*listener], server.zone))
+    }
+}
+
+/// A directive of a block, and what decides whether a reload takes its link over.
+pub struct Standing {
+    /// Index of the block.
+    pub block: usize,
+    /// The directive.
+    pub directive: &'static str,
+    /// Whether its link is one that may be taken over: it holds something of its own.
+    pub carried: bool,
+    key: String,
+}
+
+impl Standing {
+    /// Whether its link would be taken over from what `old` holds.
+    pub fn is_kept(&self, old: &[Self]) -> bool {
+        self.carried && old.iter().any(|old| old.carried && old.key == self.key)
+    }
+}
+
+/// The directives of all blocks, in the order of their chains, as a reload looks at them.
+pub fn standings(planned: &[Planned]) -> Vec<Standing> {
+    let mut all = Vec::new();
+    for (block, plan) in planned.iter().enumerate() {
+        let (mut beneath, first) = (String::new(), all.len());
+        for (directive, _, own, parsed) in plan.parsed.iter().rev() {
+            let key = standing_on(&mut beneath, own.clone(), parsed.rests_on_below());
+            let carried = parsed.is_carried();
+            all.push(Standing { block, directive, carried, key });
+        }
+        all[first..].reverse();
+    }
+    all
 }
 
 /// Why a Corefile could not be compiled.
@@ -471,25 +509,26 @@ fn compile_block(
         return Err(errors);
     }
     below.reverse();
-    let provider = |label: &str| {
-        let mut links = below.iter().enumerate();
-        links.find_map(|(index, link)| Some((index as u16, link.meta_key(label)?)))
-    };
-    let metadata = labels.iter().map(|label| match plan.facts.metadata {
-        true => provider(label),
-        false => None,
-    });
     let hinting = below.iter().rposition(Link::has_hint);
     let dnstap = below.iter().find_map(|link| link.any().downcast::<dnstap::Link>().ok());
     Ok(Block {
         servers,
-        metadata: metadata.collect(),
+        metadata: providers(&labels, &below, plan.facts.metadata),
         hinting: hinting.map(|index| index as u16),
         view: below.iter().position(Link::judges).map(|index| index as u16),
         taps: dnstap.map(|link| link.taps()),
         debug: plan.facts.debug,
         chain: below,
     })
+}
+
+/// Who in a chain provides each of the metadata labels: link and key. Without `metadata` nobody does.
+fn providers(labels: &[Box<str>], chain: &[Link], metadata: bool) -> Vec<Option<(u16, u16)>> {
+    let provider = |label: &Box<str>| {
+        let mut links = chain.iter().enumerate().filter(|_| metadata);
+        links.find_map(|(index, link)| Some((index as u16, link.meta_key(label)?)))
+    };
+    labels.iter().map(provider).collect()
 }
 
 impl Graph {

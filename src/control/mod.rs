@@ -10,6 +10,7 @@ pub mod check;
 pub mod compile;
 pub mod corefile;
 pub mod crew;
+pub mod diff;
 pub mod kube;
 pub mod lint;
 pub mod logging;
