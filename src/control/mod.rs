@@ -22,4 +22,5 @@ pub mod reload;
 pub mod sample;
 pub mod source;
 pub mod supervisor;
+pub mod trust;
 pub mod version;

@@ -58,7 +58,6 @@
 
 mod collector;
 mod message;
-mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -20,7 +20,6 @@ mod poll;
 pub mod process;
 mod server;
 mod tls;
-mod unverified;
 mod web;
 
 use std::collections::BTreeMap;

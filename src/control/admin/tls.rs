@@ -11,8 +11,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
-use super::unverified::Unverified;
 use super::web::Files;
+use crate::control::trust::{self, Unverified};
 
 /// What a web configuration file, and those that it names, hold.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -142,13 +142,14 @@ fn clients(
         "RequireAndVerifyClientCert" => false,
         other => return Err(format!("invalid ClientAuth: {other}")),
     };
-    let mut store = RootCertStore::empty();
-    if has_roots {
+    let store = if has_roots {
+        let mut store = RootCertStore::empty();
         store.add_parsable_certificates(CertificateDer::pem_slice_iter(roots).flatten());
+        store
     } else {
         // As in CoreDNS: whoever the system trusts.
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
+        trust::of_system().0
+    };
     let builder = WebPkiClientVerifier::builder_with_provider(store.into(), Arc::clone(provider));
     let builder = if is_optional { builder.allow_unauthenticated() } else { builder };
     let verifier = builder.build().map_err(|error| format!("client CA's: {error}"))?;

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::options::TlsFiles;
 use super::trust::Trust;
+use crate::control::trust;
 
 /// What is spoken above TLS (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,11 +146,9 @@ fn from_pem(text: Option<&Vec<u8>>, path: &Path) -> Result<Roots, String> {
 }
 
 fn of_system() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+    let (roots, why) = trust::of_system();
+    if roots.is_empty() {
+        let why = why.map_or_else(String::new, |error| format!(": {error}"));
         tracing::warn!(
             target: "plugin/forward",
             "the system has no root certificates{why}: no TLS upstream can be verified"
