@@ -4,7 +4,7 @@
 //! A lock that nobody contends cannot be seen by counting; that workers make no futex call, and
 //! hardly any other, tests/saturation.rs sees under strace(1).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -217,14 +217,22 @@ impl Network for Echo {
     fn close(&mut self, _: ChannelId) {}
 }
 
-/// The folder with what the Corefiles name.
-fn folder() -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("alloc");
-    std::fs::create_dir_all(&folder).expect("a folder for tests");
-    std::fs::write(folder.join("db"), ZONE).expect("a zone file");
-    std::fs::write(folder.join("cluster.yaml"), CLUSTER).expect("a cluster");
-    std::fs::write(folder.join("hosts"), "192.0.2.7 host.example.org\n").expect("a table");
-    folder
+/// The folder with what the Corefiles name: written once, since other tests read it meanwhile.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("alloc");
+        std::fs::create_dir_all(&folder).expect("a folder for tests");
+        for (name, text) in [
+            ("db", ZONE),
+            ("cluster.yaml", CLUSTER),
+            ("hosts", "192.0.2.7 host.example.org\n"),
+            ("resolv.conf", "search a.example.org example.org\n"),
+        ] {
+            std::fs::write(folder.join(name), text).expect("a file");
+        }
+        folder
+    })
 }
 
 /// A Corefile that serves, in this thread.
@@ -233,6 +241,8 @@ struct Served {
     events: Arc<ArrayQueue<Event>>,
     listener: u32,
     lanes: Vec<Lane>,
+    /// Events that plugins have told.
+    told: usize,
     _graph: Graph,
     _port: Port,
 }
@@ -240,10 +250,8 @@ struct Served {
 impl Served {
     /// `lines` are the directives of one block for everything.
     fn new(key: &str, lines: &str) -> Self {
-        static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-        let folder = FOLDER.get_or_init(folder);
         let port = Port::free();
-        let (number, root) = (port.number, folder.display());
+        let (number, root) = (port.number, folder().display());
         let text = format!("{key}:{number} {{\n bind 127.0.0.1\n root {root}\n {lines}\n}}\n");
         let input = Input::Text { name: "Corefile".into(), text: text.into() };
         let corefile = load(input, directives(), &|_| None, 53).expect("a Corefile");
@@ -287,42 +295,34 @@ impl Served {
         let listener = graph.snapshot.listeners[0].id;
         let turn = Turn::new(core, counters, Arc::clone(&graph.snapshot));
         let lanes = (0..BATCH_DATAGRAMS).map(|_| Lane::new()).collect();
-        Self { turn, events, listener, lanes, _graph: graph, _port: port }
+        Self { turn, events, listener, lanes, told: 0, _graph: graph, _port: port }
     }
 
     /// Asks everything once, in batches as they would be received; gives the allocations.
     fn round(&mut self, messages: &[Vec<u8>]) -> u64 {
         let mut allocations = 0;
         for messages in messages.chunks(BATCH_DATAGRAMS) {
-            let lanes = &mut self.lanes[..messages.len()];
-            for (lane, message) in lanes.iter_mut().zip(messages) {
-                lane.client.listener = self.listener;
-                lane.client.peer = ([192, 0, 2, 99], 40_000).into();
-                lane.input[..message.len()].copy_from_slice(message);
-                lane.input_len = message.len();
-            }
+            let lanes = received(&mut self.lanes, self.listener, messages);
             let before = allocated();
             self.turn.core.now += 1_000_000;
             self.turn.batch(lanes, &mut Nowhere);
             self.turn.count_walks(lanes, self.turn.core.now + 1_000);
-            while self.events.pop().is_some() {}
+            self.take_events();
             allocations += allocated() - before;
         }
         allocations
     }
-}
 
-impl Served {
+    fn take_events(&mut self) {
+        while self.events.pop().is_some() {
+            self.told += 1;
+        }
+    }
+
     /// Asks all at once what an upstream is asked, which replies a millisecond later; gives the
     /// allocations.
     fn fetched_round(&mut self, messages: &[Vec<u8>], echo: &mut Echo) -> u64 {
-        let lanes = &mut self.lanes[..messages.len()];
-        for (lane, message) in lanes.iter_mut().zip(messages) {
-            lane.client.listener = self.listener;
-            lane.client.peer = ([192, 0, 2, 99], 40_000).into();
-            lane.input[..message.len()].copy_from_slice(message);
-            lane.input_len = message.len();
-        }
+        let lanes = received(&mut self.lanes, self.listener, messages);
         let before = allocated();
         self.turn.core.now += 1_000_000;
         self.turn.batch(lanes, echo);
@@ -334,17 +334,26 @@ impl Served {
             self.turn.arrived(channel, &mut memory, len, echo);
             echo.replies[index].1 = memory;
         }
-        while self.events.pop().is_some() {}
+        self.take_events();
         allocated() - before
     }
 }
 
-#[test]
-fn what_upstreams_are_asked() {
-    if !directives().built.contains(&"forward") {
-        return;
+/// Lanes as they are when these messages have been received.
+fn received<'l>(lanes: &'l mut [Lane], listener: u32, messages: &[Vec<u8>]) -> &'l mut [Lane] {
+    let lanes = &mut lanes[..messages.len()];
+    for (lane, message) in lanes.iter_mut().zip(messages) {
+        lane.client.listener = listener;
+        lane.client.peer = ([192, 0, 2, 99], 40_000).into();
+        lane.input[..message.len()].copy_from_slice(message);
+        lane.input_len = message.len();
     }
-    let lines = "prometheus 127.0.0.1:0\n errors\n forward . 192.0.2.1 192.0.2.2";
+    lanes
+}
+
+/// Proves that a block of these directives asks its upstreams and allocates nothing; gives the events
+/// that it told a query.
+fn prove_asking(lines: &str) -> usize {
     let mut served = Served::new(".", lines);
     let names: Vec<String> = (0..BATCH_DATAGRAMS).map(|n| format!("n{n}.example.")).collect();
     let asks = names.iter().map(|name| (NameBuf::parse(name).expect("a name"), name.len() % 2));
@@ -362,14 +371,35 @@ fn what_upstreams_are_asked() {
     for _ in 0..60 {
         served.fetched_round(&messages, &mut echo);
     }
-    echo.answered = 0;
+    (echo.answered, served.told) = (0, 0);
     let allocations: u64 = (0..ROUNDS).map(|_| served.fetched_round(&messages, &mut echo)).sum();
     assert_eq!(echo.answered, ROUNDS * BATCH_DATAGRAMS);
     assert_eq!(allocations, 0, "in {} queries that waited", echo.answered);
+    served.told / echo.answered
 }
 
-/// Proves that a block of these directives answers `asks`, and allocates nothing.
-fn prove(key: &str, lines: &str, asks: &[Ask]) {
+const FORWARD: &str = "prometheus 127.0.0.1:0\n errors\n forward . 192.0.2.1 192.0.2.2";
+
+#[test]
+fn what_upstreams_are_asked() {
+    assert_eq!(prove_asking(FORWARD), 0);
+}
+
+/// Two collectors, of which nobody is there.
+const TAPS: &str = "dnstap unix:///nowhere full {\n extra \"{name} {rcode} {duration}\"\n }\n \
+                    dnstap tcp://127.0.0.1:9\n";
+
+#[test]
+fn what_collectors_are_told() {
+    let told = prove(".", &format!("{TAPS} {FILE}"), OF_THE_ZONE);
+    assert!(told >= 4, "a query and its reply, to two: {told}");
+    let told = prove_asking(&format!("{TAPS} {FORWARD}"));
+    assert!(told >= 8, "what an upstream was asked and replied besides: {told}");
+}
+
+/// Proves that a block of these directives answers `asks`, and allocates nothing; gives the events that
+/// it told a query.
+fn prove(key: &str, lines: &str, asks: &[Ask]) -> usize {
     assert!(asks.len() <= BATCH_DATAGRAMS, "replies of one batch are looked at");
     let mut served = Served::new(key, lines);
     let messages: Vec<Vec<u8>> = asks.iter().zip(1..).map(|(ask, id)| ask.message(id)).collect();
@@ -379,8 +409,11 @@ fn prove(key: &str, lines: &str, asks: &[Ask]) {
     for ((ask, id), lane) in asks.iter().zip(1..).zip(&served.lanes) {
         ask.check(id, &lane.output[..lane.output_len]);
     }
+    served.told = 0;
     let allocations: u64 = (0..ROUNDS).map(|_| served.round(&messages)).sum();
-    assert_eq!(allocations, 0, "in {} queries of\n{lines}", ROUNDS * asks.len());
+    let queries = ROUNDS * asks.len();
+    assert_eq!(allocations, 0, "in {queries} queries of\n{lines}");
+    served.told / queries
 }
 
 const FILE: &str = "file db example.org";
@@ -427,7 +460,6 @@ fn who_may_ask_for_what() {
 #[test]
 fn what_a_search_path_leads_to() {
     let search = folder().join("resolv.conf");
-    std::fs::write(&search, "search a.example.org example.org\n").expect("a search path");
     let asks = [
         ask("www.a.example.org.", rtype::A, rcode::NOERROR, 3),
         ask("alias.a.example.org.", rtype::A, rcode::NOERROR, 4),
