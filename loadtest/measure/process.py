@@ -22,9 +22,11 @@ LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 PIDFD_GETFD = 438
 SO_RCVBUFFORCE = 33
-# Below the ports that Linux gives to clients (from 32768).
-PORTS = range(20000, 32000)
+# Below the ports that Linux gives to clients (from 32768), above those of tests (to 31500): a server
+# that is not there yet is asked again and again, and whoever had its port would be asked instead.
+PORTS = range(31500, 32768)
 PORTS_OF_A_SERVER = 4
+FURTHER_PORTS = range(1, PORTS_OF_A_SERVER)
 STOP_SECONDS = 3.0
 TYPES = {"A": 1, "NS": 2, "SOA": 6, "TXT": 16, "AAAA": 28}
 
@@ -163,7 +165,7 @@ class Server:
         self.started = None
         self.ready_seconds = None
         self.values = values | {"dir": directory, "port": self.port}
-        self.values |= {f"port{i}": self.port + i for i in range(1, PORTS_OF_A_SERVER)}
+        self.values |= {f"port{i}": self.port + i for i in FURTHER_PORTS}
         named = contender.path or substitute(self.definition["path"], self.values)
         found = shutil.which(named, path=SYSTEM_PATH)
         if found is None:
