@@ -10,7 +10,7 @@ import urllib.request
 
 from . import arithmetic
 from .kinds import KINDS
-from .process import Server, on_cpus, usage_between
+from .process import FURTHER_PORTS, Server, on_cpus, usage_between
 from .scenario import HERE, Contender, Failure, definition, substitute
 
 BASE = "reflect"
@@ -65,6 +65,7 @@ class Bench:
             backend = Server(contender, words, scenario, place, self.values, cpus)
             self.backends[kind] = backend
             self.values |= {f"port_{kind}": backend.port}
+            self.values |= {f"port{i}_{kind}": backend.values[f"port{i}"] for i in FURTHER_PORTS}
         for contender in contenders:
             try:
                 words = definition(contender.kind, scenario.server.get(contender.kind, {}))
@@ -217,15 +218,14 @@ class Bench:
             asked[kind] = asked.get(kind, 0) + count
         return asked
 
-    def metric(self, server, name, label):
-        """The value of a metric of a server that exports it at its first extra port, or None."""
+    def metric(self, server, name, label=""):
+        """The sum of the series of a metric with `label` of a server that exports them at its first
+        extra port; None without any."""
         url = f"http://127.0.0.1:{server.values['port1']}/metrics"
         try:
             with urllib.request.urlopen(url, timeout=5) as page:
                 lines = page.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return None
-        for line in lines:
-            if line.startswith(f"{name}{{") and label in line:
-                return float(line.rsplit(" ", 1)[1])
-        return None
+        own = [line for line in lines if line.startswith(f"{name}{{") and label in line]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in own) if own else None

@@ -1,4 +1,5 @@
-//! Where queries come from: a file used in turn, a trace, names that never repeat, a share of misses.
+//! Where queries come from: a file used in turn, a trace, names that never repeat or that repeat as
+//! names do (Zipf), a share of misses.
 //!
 //! All text is parsed before the first query is sent. The mix of hits and misses, and names
 //! that are made up, depend on the seed only.
@@ -68,6 +69,8 @@ enum Questions {
     Listed { bytes: Vec<u8>, ends: Vec<usize>, next: usize },
     /// One question, whose first label is written anew each time.
     Random { question: Vec<u8>, next: u64 },
+    /// As `Random`, of so many names as there are weights: of the nth and those before it, the sum.
+    Zipf { question: Vec<u8>, sums: Vec<f64>, random: Random },
     /// Those of a trace, each with its own OPT; in a circle.
     Traced { entries: Vec<Entry>, next: usize },
 }
@@ -80,9 +83,21 @@ impl Source {
 
     /// A queries for names of `zone` that never repeat in a run.
     pub fn random_labels(zone: &str, seed: u64) -> Result<Self, String> {
-        let name = format!("{}.{}", "x".repeat(RANDOM_LABEL_LEN), zone.trim_start_matches('.'));
-        let question = question(&name, 1)?;
+        let question = labelled(zone)?;
         Ok(Self::of(Questions::Random { question, next: Random::new(seed).next() }, seed))
+    }
+
+    /// A queries for `names` names of `zone`, the same for every seed, of which the nth has a weight
+    /// of 1/n.
+    pub fn zipf(zone: &str, names: u32, seed: u64) -> Result<Self, String> {
+        let question = labelled(zone)?;
+        let mut sum = 0.0;
+        let sums = (1..=names.max(1)).map(|n| {
+            sum += 1.0 / f64::from(n);
+            sum
+        });
+        let sums = sums.collect();
+        Ok(Self::of(Questions::Zipf { question, sums, random: Random::new(seed) }, seed))
     }
 
     /// The queries of a trace (at least one), in its order.
@@ -173,15 +188,32 @@ impl Questions {
                 (&entry.question, entry.edns)
             }
             Self::Random { question, next } => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                let digits = mixed(*next);
+                write_label(question, *next);
                 *next = next.wrapping_add(1);
-                for (place, byte) in question[1..=RANDOM_LABEL_LEN].iter_mut().enumerate() {
-                    *byte = HEX[(digits >> (4 * place)) as usize & 15];
-                }
+                (question, None)
+            }
+            Self::Zipf { question, sums, random } => {
+                let highest = sums.last().copied().unwrap_or_default();
+                let place = (random.next() >> 11) as f64 / (1_u64 << 53) as f64 * highest;
+                write_label(question, sums.partition_point(|sum| *sum <= place) as u64);
                 (question, None)
             }
         }
+    }
+}
+
+/// A question for A, whose first label is still to be written.
+fn labelled(zone: &str) -> Result<Vec<u8>, String> {
+    let name = format!("{}.{}", "x".repeat(RANDOM_LABEL_LEN), zone.trim_start_matches('.'));
+    question(&name, 1)
+}
+
+/// Writes the first label: another for each number.
+fn write_label(question: &mut [u8], number: u64) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digits = mixed(number);
+    for (place, byte) in question[1..=RANDOM_LABEL_LEN].iter_mut().enumerate() {
+        *byte = HEX[(digits >> (4 * place)) as usize & 15];
     }
 }
 
@@ -252,6 +284,32 @@ mod tests {
             let error = Source::listed(text, 1).err().unwrap();
             assert!(error.starts_with(start), "{error}");
         }
+    }
+
+    #[test]
+    fn names_of_zipf_repeat_by_their_weight() {
+        let mut source = Source::zipf("example.org", 4, 1).unwrap();
+        let mut counts = std::collections::HashMap::new();
+        for (query, _) in take(&mut source, 25_000) {
+            *counts.entry(query).or_insert(0) += 1;
+        }
+        let mut counts: Vec<u32> = counts.into_values().collect();
+        counts.sort_unstable();
+        // 1, 1/2, 1/3 and 1/4 of 12/25 each.
+        for (count, expected) in counts.iter().rev().zip([12_000, 6_000, 4_000, 3_000]) {
+            assert!(count.abs_diff(expected) < 400, "{counts:?}");
+        }
+        assert_eq!(counts.len(), 4);
+        let names = |seed| {
+            let mut source = Source::zipf("example.org", 4, seed).unwrap();
+            take(&mut source, 200).into_iter().map(|(query, _)| query).collect::<Vec<_>>()
+        };
+        assert_ne!(names(1), names(2), "the order is the seed's");
+        assert_eq!(
+            names(1).into_iter().collect::<HashSet<_>>(),
+            names(2).into_iter().collect::<HashSet<_>>(),
+            "the names are not"
+        );
     }
 
     #[test]

@@ -11,12 +11,13 @@ A kind has, in this order:
     verdicts(scenario, ours, found) [(whether it holds, a sentence)]: the scenario's own limits
 """
 
-from . import burst, cluster, disturbed, idle, overload, slo
+from . import burst, cluster, disturbed, hits, idle, overload, slo
 
 KINDS = {
     "burst": burst,
     "reload": disturbed,
     "churn": disturbed,
+    "hits": hits,
     "idle": idle,
     "cluster": cluster,
     "overload": overload,

@@ -42,6 +42,13 @@ struct Options {
     /// A queries for names of ZONE that never repeat.
     #[arg(long, value_name = "ZONE")]
     random_labels: Option<String>,
+    /// --random-labels: so many names, the same in every run; the nth is asked for 1/n times as often
+    /// as the first.
+    #[arg(
+        long, value_name = "NAMES", requires = "random_labels",
+        value_parser = within::<u32>(1, 100_000_000)
+    )]
+    zipf: Option<u32>,
     /// A capture of tcpdump, lines of `[seconds] name type`, or a log of CoreDNS's: at its own pace,
     /// if it has one, unless another is asked for.
     #[arg(long, value_name = "FILE")]
@@ -220,7 +227,10 @@ fn asking_of(options: &Options) -> Result<(Asking, Option<Pace>), String> {
             }
             Source::listed(&text, options.seed).map_err(in_file(path))?
         }
-        (None, Some(zone), _) => Source::random_labels(zone, options.seed)?,
+        (None, Some(zone), _) => match options.zipf {
+            Some(names) => Source::zipf(zone, names, options.seed)?,
+            None => Source::random_labels(zone, options.seed)?,
+        },
         (None, None, Some(path)) => {
             let bytes = std::fs::read(path).map_err(|error| in_file(path)(error.to_string()))?;
             let Trace { entries, is_timed } = trace::parse(&bytes).map_err(in_file(path))?;
