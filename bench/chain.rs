@@ -16,7 +16,7 @@ use corelane::cells::Flights;
 use corelane::control::compile::{Ground, compile, plan};
 use corelane::control::corefile::{Input, load};
 use corelane::control::{ready::Readiness, source};
-use corelane::data::chain::{Asked, Client, Core, Walk};
+use corelane::data::chain::{Asked, Client, Core, Marking, Walk};
 use corelane::data::counters::Counters;
 use corelane::data::finish::{Fit, finish};
 use corelane::data::generation::Generation;
@@ -195,6 +195,7 @@ impl Bench {
             upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
             spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
+            marking: Marking::new(),
         }
     }
 

@@ -179,6 +179,22 @@ pub const FETCHES_MAX: u16 = 64;
 /// Frames of one query over all its levels: the longest chain at every level is never met.
 pub const FRAMES_MAX: usize = 128;
 
+/// Marks of one walk (`data/chain/marks.rs`): two for each link of a stock chain, eight chains deep;
+/// what comes after them is not known of.
+pub const MARKS_MAX: usize = 128;
+
+/// Walks of a worker that are marked at a time without allocating: samples never need more.
+pub const MARKED_KEPT: usize = 16;
+
+/// Walks of a worker that are marked at a time, where `trace` wants many: 6 MiB of marks.
+pub const MARKED_WALKS_MAX: usize = 1_536;
+
+/// Nanoseconds between two walks that a worker samples: a hundred a second tell enough.
+pub const MARK_NANOS: u64 = 10_000_000;
+
+/// Walks of which one at least is sampled, on average: what a sample costs is nothing among so many.
+pub const MARK_STRIDE_MAX: u32 = 4_096;
+
 /// Octets of one plugin's frame; more goes into the walk's memory.
 pub const FRAME_BYTES_MAX: usize = 32;
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::data::clock::Nanos;
-use crate::data::counters::ShedCounters;
+use crate::data::counters::{LinkTimes, ShedCounters};
 use crate::data::tally::query::QueryCells;
 use crate::data::transport::sockets::Sockets;
 use crate::plugin::dnstap::Taps;
@@ -119,4 +119,6 @@ pub struct Server {
     pub zone_label: Box<str>,
     /// The `view` label, empty without a view.
     pub view_label: Box<str>,
+    /// Where the times of its block's links are counted, in the order of the chain.
+    pub times: Box<[LinkTimes]>,
 }

@@ -13,6 +13,7 @@ use corelane::control::compile::{Graph, Ground, compile, plan};
 use corelane::control::corefile::{Input, load};
 use corelane::control::ready::Readiness;
 use corelane::control::source::directives;
+use corelane::data::chain::Marking;
 use corelane::data::chain::cx::{Client, Core, Event};
 use corelane::data::counters::Counters;
 use corelane::data::large::Large;
@@ -291,6 +292,7 @@ impl Served {
             upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
             spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
+            marking: Marking::new(),
         };
         let listener = graph.snapshot.listeners[0].id;
         let turn = Turn::new(core, counters, Arc::clone(&graph.snapshot));

@@ -18,7 +18,7 @@ use super::corefile::{
     Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
     check_transports,
 };
-use crate::data::counters::ShedCounters;
+use crate::data::counters::{LinkTimes, ShedCounters};
 use crate::data::tally::Tally;
 use crate::data::tally::families::DROPPED;
 use crate::data::tally::query::QueryCells;
@@ -287,6 +287,7 @@ fn server(zone: NameBuf, address: SocketAddr, facts: &Facts) -> Server {
         server_label: server_label(address).into(),
         zone_label: zone.to_string().into(),
         view_label: facts.view.clone().unwrap_or_default().into(),
+        times: Box::default(),
     }
 }
 
@@ -463,7 +464,7 @@ fn compile_block(
     graph: &mut Graph,
     ground: &mut Ground<'_>,
 ) -> Result<Block, Vec<CorefileError>> {
-    let servers: Vec<Server> = plan.servers.into_iter().map(|(_, server)| server).collect();
+    let mut servers: Vec<Server> = plan.servers.into_iter().map(|(_, server)| server).collect();
     let directives: Vec<&'static str> = plan.parsed.iter().map(|(name, ..)| *name).collect();
     let mut labels = Vec::new();
     let mut below: Vec<Link> = Vec::new();
@@ -509,6 +510,7 @@ fn compile_block(
         return Err(errors);
     }
     below.reverse();
+    time_links(&mut servers, &below, ground.tally);
     let hinting = below.iter().rposition(Link::has_hint);
     let dnstap = below.iter().find_map(|link| link.any().downcast::<dnstap::Link>().ok());
     Ok(Block {
@@ -529,6 +531,14 @@ fn providers(labels: &[Box<str>], chain: &[Link], metadata: bool) -> Vec<Option<
         links.find_map(|(index, link)| Some((index as u16, link.meta_key(label)?)))
     };
     labels.iter().map(provider).collect()
+}
+
+/// Finds where the times of a chain's links are counted.
+fn time_links(servers: &mut [Server], chain: &[Link], tally: &Tally) {
+    for server in servers {
+        let times = |link: &Link| LinkTimes::new(tally, &server.server_label, link.name());
+        server.times = chain.iter().map(times).collect();
+    }
 }
 
 impl Graph {

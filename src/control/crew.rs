@@ -12,7 +12,7 @@ use crossbeam::queue::ArrayQueue;
 use super::args::{IoEngine, Serve};
 use super::compile::Planned;
 use crate::cells::Flights;
-use crate::data::chain::{Core, Event};
+use crate::data::chain::{Core, Event, Marking};
 use crate::data::counters::Counters;
 use crate::data::large::Large;
 use crate::data::rng::Rng;
@@ -165,6 +165,7 @@ impl Crew {
                 upstreams: Upstreams::new(),
                 detached: Vec::with_capacity(DETACHED_MAX),
                 spent,
+                marking: Marking::new(),
             };
             let cpu = cpus.get(index).copied().filter(|_| self.pinned);
             let thread = std::thread::Builder::new()

@@ -1,6 +1,6 @@
 //! The worker's own counters: what happened to queries outside of any plugin.
 
-use super::tally::{Counter, Family, Latency, Tally, families};
+use super::tally::{BUCKETS_TIME, Counter, Family, Histogram, Latency, Tally, families};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $field:ident: $name:literal, $help:literal;)*) => {
@@ -71,5 +71,33 @@ impl ShedCounters {
         );
         let counter = |reason| tally.counter(&DROPPED, &[server, reason]);
         Self { query: counter("query"), response: counter("response") }
+    }
+}
+
+/// Where the times of a link are counted, as samples tell them (`chain/marks.rs`).
+#[derive(Clone, Copy)]
+pub struct LinkTimes {
+    /// What its own steps took, without what is below it and without waits.
+    pub own: Latency,
+    /// What it waited, for each wait.
+    pub wait: Histogram,
+}
+
+impl LinkTimes {
+    /// Those of a plugin in the blocks that metrics know as `server`.
+    pub fn new(tally: &Tally, server: &str, plugin: &str) -> Self {
+        static OWN: Family = Family::summary(
+            "corelane_plugin_duration_seconds",
+            &["server", "plugin"],
+            "Time of a query in a plugin itself, without those below and without waits (sampled).",
+        );
+        static WAIT: Family = Family::histogram(
+            "corelane_plugin_wait_seconds",
+            &BUCKETS_TIME,
+            &["server", "plugin"],
+            "Time that a plugin had a query wait, for an upstream or another query (sampled).",
+        );
+        let labels = [server, plugin];
+        Self { own: tally.latency(&OWN, &labels), wait: tally.histogram(&WAIT, &labels) }
     }
 }

@@ -48,6 +48,11 @@ impl Locals {
         Self(blocks.map(|block| block.chain.iter().map(of).collect()).collect())
     }
 
+    /// Of no link: for a walk that the loop is to mark.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// The local of a link.
     pub fn of(&self, block: u16, link: u16) -> &RefCell<Local> {
         &self.0[block as usize][link as usize].local

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::chain::cx::Client;
 use super::chain::level::{Asked, OptExtra, Place, Reason, ReplyState, Source};
+use super::chain::marks::Marks;
 use super::chain::step::Fetched;
 use super::chain::walk::{FrameAt, Led, Walk};
 use super::clock::Nanos;
@@ -80,6 +81,7 @@ pub struct Slot {
     carried: Option<Arc<dyn Any + Send + Sync>>,
     led: Led,
     permit: Option<Permit>,
+    marks: Option<Box<Marks>>,
     /// What it has in flight to upstreams.
     flights: [Option<FlightId>; 2],
     depth: u8,
@@ -326,6 +328,7 @@ impl Slot {
             carried: None,
             led: Led::NONE,
             permit: None,
+            marks: None,
             flights: [None; 2],
             depth: 0,
             asks: 0,
@@ -352,6 +355,7 @@ impl Slot {
         self.signature = is_signed.then(|| Box::new(walk.signature));
         self.carried = walk.carried.take();
         self.permit = walk.permit.take();
+        self.marks = walk.marks.take();
         self.led = walk.led;
         self.flights = [None; 2];
         self.depth = walk.depth as u8;
@@ -391,6 +395,7 @@ impl Slot {
         walk.signature = self.signature.take().map_or(Signature::NONE, |signature| *signature);
         walk.carried = self.carried.take();
         walk.permit = self.permit.take();
+        walk.marks = self.marks.take();
         walk.led = self.led;
         walk.detached = self.detached;
         walk.frames.extend(self.frames.iter().flatten());

@@ -188,7 +188,7 @@ impl Turn {
     #[cold]
     fn fail_panicked(&mut self, generation: usize) {
         self.count_panic(generation, self.walk.levels[self.walk.depth].place.block);
-        abandon(&mut self.walk, &self.core);
+        abandon(&mut self.walk, &mut self.core);
         self.walk.frames.clear();
         self.walk.depth = 0;
         let level = self.walk.client_level();
@@ -218,7 +218,7 @@ impl Turn {
             return;
         }
         self.count_panic(generation, self.walk.levels[self.walk.depth].place.block);
-        abandon(&mut self.walk, &self.core);
+        abandon(&mut self.walk, &mut self.core);
         self.shrink();
         if !self.walk.detached {
             outlet.pass(&self.walk.client);
@@ -240,7 +240,7 @@ impl Turn {
                 }
                 Outcome::Partial => {
                     if !self.deliver_partial(generation, outlet) {
-                        abandon(&mut self.walk, &self.core);
+                        abandon(&mut self.walk, &mut self.core);
                         return Settled::Silent;
                     }
                     // Progress of the stream, not the query's age, is what bounds it.
@@ -283,7 +283,7 @@ impl Turn {
     #[cold]
     fn refuse_to_wait(&mut self) -> Outcome {
         self.core.tally.add(self.counters.no_slot, 1);
-        abandon(&mut self.walk, &self.core);
+        abandon(&mut self.walk, &mut self.core);
         let level = self.walk.client_level();
         level.clear_reply();
         level.state = ReplyState::Failed(rcode::SERVFAIL);
@@ -337,6 +337,7 @@ impl Turn {
     }
 
     fn wait(&mut self, fetch: Fetch, generation: usize, outlet: &mut dyn Outlet) -> Waiting {
+        self.walk.mark_wait(&fetch);
         let latest = self.walk.arrived + WALK_NANOS_MAX;
         let due = match fetch {
             Fetch::Sleep(nanos) => self.core.now + nanos,
@@ -430,7 +431,7 @@ impl Turn {
     /// Ends a parked query without a reply.
     fn give_up(&mut self, id: SlotId, outlet: &mut dyn Outlet) {
         if self.unpark(id, Fetched::Late, None).is_some() {
-            abandon(&mut self.walk, &self.core);
+            abandon(&mut self.walk, &mut self.core);
             if !self.walk.detached {
                 outlet.pass(&self.walk.client);
             }
@@ -443,7 +444,7 @@ impl Turn {
         self.guarded(generation, outlet, |turn, outlet| {
             let settled = turn.go_on(generation, outlet, |walk, core, on| walk.cancel(core, on));
             if settled != Settled::Parked {
-                abandon(&mut turn.walk, &turn.core);
+                abandon(&mut turn.walk, &mut turn.core);
             }
         });
         self.run_detached(outlet);
@@ -526,7 +527,7 @@ impl Turn {
             self.walk.detached = true;
             self.walk.led = detached.led;
             let Some(generation) = generation else {
-                abandon(&mut self.walk, &self.core);
+                abandon(&mut self.walk, &mut self.core);
                 continue;
             };
             let Detached { name, rtype, rclass, asked, place, .. } = detached;
@@ -544,8 +545,11 @@ impl Turn {
 
 /// Fails the flights that a walk leads which ends before it can land them, and leaves what it carries.
 #[cold]
-fn abandon(walk: &mut Walk, core: &Core) {
+fn abandon(walk: &mut Walk, core: &mut Core) {
     core.spend(walk.carried.take());
+    if let Some(marks) = walk.marks.take() {
+        core.marking.give_back(marks);
+    }
     for key in walk.led.as_slice() {
         core.flights.land(*key, None);
     }

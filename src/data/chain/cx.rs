@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU32;
 use crossbeam::queue::ArrayQueue;
 
 use super::level::{Asked, Level, ReplyState, Source};
+use super::marks::{Marking, Marks};
 use super::step::{Exchange, Fetch, Fetched};
 use super::walk::{Led, Walk};
 use crate::cells::{FlightKey, Flights, Permit};
@@ -186,6 +187,8 @@ pub struct Core {
     pub detached: Vec<Detached>,
     /// What control drops, since it may be large; shared by all workers.
     pub spent: Arc<ArrayQueue<Arc<dyn Any + Send + Sync>>>,
+    /// Which walks are marked.
+    pub marking: Marking,
 }
 
 impl Core {
@@ -626,6 +629,22 @@ impl<'w> Cx<'w> {
     /// Whether that time has come.
     pub fn is_cancelled(&self) -> bool {
         self.walk.is_cancelled(self.core.now)
+    }
+
+    /// Has the walk's marks made from its next wait on, for the trace with this id, and says whether
+    /// they are made already: `Fetch::Sleep(0)` is a wait. Nothing: too many walks are marked.
+    pub fn mark(&mut self, trace: [u8; 16]) -> Option<bool> {
+        let was_marked = self.walk.marks.is_some();
+        if !was_marked {
+            self.walk.marks = self.core.marking.lend();
+        }
+        self.walk.marks.as_mut()?.trace(trace);
+        Some(was_marked)
+    }
+
+    /// The walk's marks, if it has any.
+    pub fn marks(&self) -> Option<&Marks> {
+        self.walk.marks.as_deref()
     }
 
     /// Has the time that the whole query takes observed once its reply is sent.

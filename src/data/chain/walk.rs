@@ -9,11 +9,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::cx::{Client, Core, Cx, Detached, Span};
-use super::level::{Asked, Level, Place, ReplyState};
+use super::level::{Asked, Level, NOBODY, Place, ReplyState};
+use super::marks::{self, Act, Mark, Marks};
 use super::step::{Entry, Fetch, Fetched, Step};
 use crate::cells::{FlightKey, Permit};
-use crate::data::clock::Nanos;
-use crate::data::generation::Generation;
+use crate::data::clock::{self, Nanos};
+use crate::data::generation::{Generation, Locals, Post};
 use crate::data::route;
 use crate::data::signature::Signature;
 use crate::data::tally::Histogram;
@@ -121,6 +122,8 @@ pub struct Walk {
     pub(in crate::data) permit: Option<Permit>,
     /// Set when a bound was passed; the walk ends with SERVFAIL.
     pub(in crate::data) over: bool,
+    /// Where its time went, if somebody wants to know. Taken from it when it waits or is over.
+    pub(in crate::data) marks: Option<Box<Marks>>,
 }
 
 /// Where the loop goes next.
@@ -165,6 +168,7 @@ impl Walk {
             outcome: Outcome::Done,
             permit: None,
             over: false,
+            marks: None,
         }
     }
 
@@ -251,7 +255,16 @@ impl Walk {
 
     /// Starts a walk that was opened: goes down from the top of its chain.
     pub fn start(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
-        self.run(core, generation, Way::Down)
+        match core.marking.is_due() {
+            false => self.run(core, generation, &generation.locals, Way::Down),
+            true => self.start_marked(core, generation),
+        }
+    }
+
+    #[cold]
+    fn start_marked(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
+        self.marks = core.marking.begin(core.now);
+        self.go_on(core, generation, |_, _| Way::Down)
     }
 
     /// Starts a detached walk by the `detached` of the link that asked for it.
@@ -271,13 +284,80 @@ impl Walk {
             here.link.detached(&mut here.local.borrow_mut(), &mut cx, detached.note)
         };
         let way = self.apply(step, link, mark, core, generation);
-        self.run(core, generation, way)
+        self.run(core, generation, &generation.locals, way)
+    }
+
+    /// Begins or takes up the loop by the step that is given, with the walk's marks if it has any.
+    fn go_on(
+        &mut self,
+        core: &mut Core,
+        generation: &Generation,
+        step: impl FnOnce(&mut Self, (&mut Core, &Generation, &Locals)) -> Way,
+    ) -> Outcome {
+        if self.marks.is_none() {
+            let way = step(self, (&mut *core, generation, &generation.locals));
+            return self.run(core, generation, &generation.locals, way);
+        }
+        // No link is found among none: the loop asks `beyond`, which marks.
+        let none = Locals::none();
+        let way = step(self, (&mut *core, generation, &none));
+        let outcome = self.run(core, generation, &none, way);
+        match outcome {
+            Outcome::Done => {
+                self.mark(Act::End, NOBODY);
+                self.end_marks(core, generation);
+            }
+            Outcome::Partial => self.mark_frame(Act::Send),
+            // Marked when the wait begins, by `mark_wait`.
+            Outcome::Wait(_) => {}
+        }
+        outcome
+    }
+
+    fn end_marks(&mut self, core: &mut Core, generation: &Generation) {
+        if let Some(marks) = self.marks.take() {
+            marks::count(&marks, core, generation);
+            core.marking.give_back(marks);
+        }
+    }
+
+    /// Marks that the walk begins to wait.
+    pub(in crate::data) fn mark_wait(&mut self, fetch: &Fetch) {
+        if self.marks.is_some() {
+            let upstream =
+                if let Fetch::Exchange(exchange) = fetch { exchange.upstream } else { 0 };
+            self.mark_frame(Act::Wait(upstream));
+        }
+    }
+
+    /// Marks what the link whose frame is on top has come to.
+    fn mark_frame(&mut self, act: Act) {
+        self.mark(act, self.frames.last().map_or(NOBODY, |top| top.link));
+    }
+
+    fn mark(&mut self, act: Act, link: u16) {
+        let level = &self.levels[self.depth];
+        let (place, state) = (level.place, level.state);
+        let (level, frames) = (self.depth as u8, self.frames.len() as u8);
+        if let Some(marks) = &mut self.marks {
+            marks.push(Mark { at: clock::now(), act, link, place, level, frames, state });
+        }
+    }
+
+    /// What is there where the loop has found no link: of a marked walk the link after all.
+    #[cold]
+    fn beyond<'g>(&mut self, act: Act, link: u16, generation: &'g Generation) -> Option<&'g Post> {
+        let block = self.levels[self.depth].place.block;
+        let here = generation.locals.get(block, link);
+        self.mark(if here.is_some() { act } else { Act::Past }, link);
+        here
     }
 
     /// Goes on with a walk that waited, or that sent one of many.
     pub fn resume(&mut self, core: &mut Core, generation: &Generation) -> Outcome {
-        let way = self.resume_top(core, generation);
-        self.run(core, generation, way)
+        self.go_on(core, generation, |walk, (core, generation, locals)| {
+            walk.resume_top(core, generation, locals)
+        })
     }
 
     /// Whether the time that the walk may take (`cancel`) is over.
@@ -297,26 +377,35 @@ impl Walk {
         level.state = ReplyState::Failed(rcode::SERVFAIL);
         level.by = link;
         level.reason.push("context deadline exceeded");
-        self.run(core, generation, Way::Up)
+        self.go_on(core, generation, |_, _| Way::Up)
     }
 
-    fn run(&mut self, core: &mut Core, generation: &Generation, mut way: Way) -> Outcome {
+    /// The loop. `locals` are the generation's; of a marked walk none.
+    fn run(
+        &mut self,
+        core: &mut Core,
+        generation: &Generation,
+        locals: &Locals,
+        mut way: Way,
+    ) -> Outcome {
         loop {
             way = match way {
-                Way::Down => self.serve_next(core, generation),
-                Way::Up => self.go_up(core, generation),
+                Way::Down => self.serve_next(core, generation, locals),
+                Way::Up => self.go_up(core, generation, locals),
                 Way::Stop => return self.outcome,
             }
         }
     }
 
     #[inline]
-    fn serve_next(&mut self, core: &mut Core, generation: &Generation) -> Way {
+    fn serve_next(&mut self, core: &mut Core, generation: &Generation, locals: &Locals) -> Way {
         let level = &self.levels[self.depth];
         let (block, cursor) = (level.place.block, level.cursor);
-        let Some(here) = generation.locals.get(block, cursor) else {
-            return self.pass_the_end(generation);
+        let found = match locals.get(block, cursor) {
+            None => self.beyond(Act::Serve, cursor, generation),
+            found => found,
         };
+        let Some(here) = found else { return self.pass_the_end(generation) };
         let mark = self.memory.len();
         let step = {
             let mut cx = self.cx(core, generation, cursor);
@@ -345,24 +434,26 @@ impl Walk {
         Way::Up
     }
 
-    fn go_up(&mut self, core: &mut Core, generation: &Generation) -> Way {
+    fn go_up(&mut self, core: &mut Core, generation: &Generation, locals: &Locals) -> Way {
         match self.frames.last() {
             Some(top) if top.level as usize == self.depth => {}
             _ if self.depth == 0 => return self.stop(Outcome::Done),
             _ => self.depth -= 1,
         }
-        self.resume_top(core, generation)
+        self.resume_top(core, generation, locals)
     }
 
-    fn resume_top(&mut self, core: &mut Core, generation: &Generation) -> Way {
+    fn resume_top(&mut self, core: &mut Core, generation: &Generation, locals: &Locals) -> Way {
         let Some(FrameAt { frame, link, level, memory }) = self.frames.pop() else {
             return self.stop(Outcome::Done);
         };
         self.depth = level as usize;
         let block = self.levels[self.depth].place.block;
-        let Some(here) = generation.locals.get(block, link) else {
-            return self.stop(Outcome::Done);
+        let found = match locals.get(block, link) {
+            None => self.beyond(Act::Resume, link, generation),
+            found => found,
         };
+        let Some(here) = found else { return self.stop(Outcome::Done) };
         let step = {
             let mut cx = self.cx(core, generation, link);
             here.link.resume(&mut here.local.borrow_mut(), &mut cx, frame)

@@ -9,6 +9,7 @@ pub mod probe;
 
 mod bounds;
 mod exchanges;
+mod marks;
 mod simulation;
 mod upstreams;
 mod waits;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use super::chain::cx::{Client, Core, Cx, Transport};
+use super::chain::marks::Marking;
 use super::counters::Counters;
 use super::large::Large;
 use super::rng::Rng;
@@ -89,6 +91,7 @@ impl Ground {
                 server_label: "dns://:53".into(),
                 zone_label: zone.into(),
                 view_label: "".into(),
+                times: Box::default(),
             }],
             view: None,
             hinting: chain.iter().rposition(Link::has_hint).map(|link| link as u16),
@@ -119,6 +122,7 @@ impl Ground {
             upstreams: Upstreams::new(),
             detached: Vec::with_capacity(DETACHED_MAX),
             spent: Arc::new(ArrayQueue::new(SPENT_MAX)),
+            marking: Marking::new(),
         };
         Bench {
             turn: Turn::new(core, self.counters, snapshot),

@@ -146,7 +146,7 @@ impl Turn {
             // It is answered when it is served.
             Phase::Hint | Phase::HintNext => {}
             Phase::Serve | Phase::Over => {
-                abandon(&mut self.walk, &self.core);
+                abandon(&mut self.walk, &mut self.core);
                 if lent {
                     self.exchange_buffers(lane);
                 }
