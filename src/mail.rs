@@ -11,6 +11,7 @@ use crossbeam::queue::ArrayQueue;
 use tokio::sync::Notify;
 
 use crate::cells::Waiter;
+use crate::data::demand::Demand;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::sys::EventFd;
 
@@ -28,6 +29,8 @@ pub enum Mail {
     Refresh,
     /// A new snapshot is published.
     Published,
+    /// A question is to be walked as if a client had asked it, and all of its way told.
+    Demand(Box<Demand>),
     /// Serve what has arrived and what is parked, accept no new connections, then end.
     Drain,
 }

@@ -7,7 +7,7 @@ use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
 use corelane::control::supervisor::{Signals, Supervisor};
 use corelane::control::{
-    check, compile, diff, logging, manual, migrate, queries, sample, source, version,
+    check, compile, diff, explain, logging, manual, migrate, queries, sample, source, version,
 };
 
 #[global_allocator]
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             let status = diff::run(&wanted, &mut std::io::stdout().lock());
             ExitCode::from(status.unwrap_or(2))
         }
+        Command::Explain(wanted) => tell_way(&wanted),
         Command::Queries(wanted) => print_queries(&wanted),
         Command::Migrate(file) => print_migrated(&file),
         Command::Help(plugin) => manual::run(plugin.as_deref()),
@@ -53,6 +54,17 @@ fn tell_faults(wanted: &args::Check) -> ExitCode {
     let directives = source::directives();
     let status =
         check::check(input, wanted.format, directives, wanted.port, &mut plugins, &mut out);
+    ExitCode::from(status.unwrap_or(1))
+}
+
+/// `corelane explain`: the way of a question on standard output.
+fn tell_way(wanted: &args::Explain) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        logging::fatal(&"no runtime: the kernel refuses descriptors");
+        return ExitCode::from(1);
+    };
+    let status = runtime.block_on(explain::run(wanted, &mut std::io::stdout().lock()));
     ExitCode::from(status.unwrap_or(1))
 }
 

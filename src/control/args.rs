@@ -3,7 +3,7 @@
 //! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
 //! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
 //! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
-//! A sub-command (`check`, `diff`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
+//! A sub-command (`check`, `diff`, `explain`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
 //!
 //! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
 //! spelling are derived from clap's own list.
@@ -29,6 +29,8 @@ pub enum Command {
     Queries(Queries),
     /// `diff`: what a change of a Corefile means.
     Diff(Diff),
+    /// `explain`: the way of a question.
+    Explain(Explain),
     /// `migrate`: an older Corefile as today's.
     Migrate(PathBuf),
     /// `help`: a plugin's manual; without one the usage and the list of plugins.
@@ -97,6 +99,37 @@ pub struct Diff {
     pub old: PathBuf,
     /// The Corefile as it shall be
     pub new: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Default port
+    #[arg(short = 'p', long = "dns.port", value_name = "PORT", default_value_t = 53)]
+    pub port: u16,
+}
+
+/// What `explain` asks, of whom.
+#[derive(Debug, PartialEq, Eq, clap::Args)]
+pub struct Explain {
+    /// The name
+    pub name: String,
+    /// The type (default "A")
+    #[arg(value_name = "TYPE")]
+    pub rtype: Option<String>,
+    /// The client's address, with or without a port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub from: String,
+    /// The Corefile; - is standard input
+    #[arg(long, value_name = "FILE", default_value = "Corefile")]
+    pub corefile: PathBuf,
+    /// Where it is asked, :PORT or ADDR:PORT (default: the first address that is listened on)
+    #[arg(long, value_name = "ADDR")]
+    pub at: Option<String>,
+    /// Ask by TCP
+    #[arg(long)]
+    pub tcp: bool,
+    /// Have the plugin kubernetes look at the cluster of this file, whatever the Corefile says
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -175,6 +208,8 @@ enum SubCommand {
     Check(Check),
     /// Tell what a change of a Corefile means; status 1 if it means something
     Diff(Diff),
+    /// Tell the way of a question: which block, which plugin said what, who was asked, how long it took
+    Explain(Explain),
     /// Print queries for a load test, made from the services of a cluster
     Queries(Queries),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
@@ -200,10 +235,11 @@ pub fn parse(
     let program = args.next().unwrap_or_else(|| "corelane".to_owned());
     let args: Vec<String> = args.collect();
     match args.first().map(String::as_str) {
-        Some("check" | "diff" | "queries" | "migrate" | "help") => {
+        Some("check" | "diff" | "explain" | "queries" | "migrate" | "help") => {
             match SubCommand::try_parse_from(&args) {
                 Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
                 Ok(SubCommand::Diff(diff)) => Ok(Command::Diff(diff)),
+                Ok(SubCommand::Explain(explain)) => Ok(Command::Explain(explain)),
                 Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
                 Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
                 Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
@@ -244,6 +280,7 @@ pub fn usage(program: &str) -> String {
         let operand = match name {
             "check" => "[FILE] [--format=coredns]",
             "diff" => "OLD NEW [--json]",
+            "explain" => "NAME [TYPE] [--from ADDR] [--corefile FILE]",
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
             "migrate" => "[FILE]",
             _ => "[PLUGIN]",

@@ -108,8 +108,18 @@ impl Graph {
     /// # Errors
     /// The first address that could not be bound.
     pub fn bind(&mut self, ground: &mut Ground<'_>) -> Result<(), BuildError> {
+        self.bind_by(ground, Sockets::bind)
+    }
+
+    /// Makes the snapshot whole without binding anything: for questions that control asks itself.
+    pub fn bind_nothing(&mut self, ground: &mut Ground<'_>) {
+        // Nothing is bound, so nothing fails.
+        drop(self.bind_by(ground, |address, _, _| Ok(Sockets::none(address))));
+    }
+
+    fn bind_by(&mut self, ground: &mut Ground<'_>, bind: Bind) -> Result<(), BuildError> {
         let (routes, blocks) = std::mem::take(&mut self.unbound);
-        let listeners = listeners(routes, ground).map_err(BuildError::Bind)?;
+        let listeners = listeners(routes, ground, bind).map_err(BuildError::Bind)?;
         let generation = self.snapshot.generation;
         let local = self.facts.iter().flat_map(|facts| &facts.local_options);
         let local_options = local.copied().collect();
@@ -413,9 +423,13 @@ fn banner(server: &Server, address: SocketAddr) -> String {
     line
 }
 
+/// What binds an address: with how many sockets, steered how.
+type Bind = fn(SocketAddr, usize, Steering) -> Result<Sockets, BindError>;
+
 fn listeners(
     routes: BTreeMap<SocketAddr, Route>,
     ground: &mut Ground<'_>,
+    bind: Bind,
 ) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     for (address, route) in routes {
@@ -430,7 +444,7 @@ fn listeners(
                     Steering::Cpu if !ground.pinned => Steering::Hash,
                     steering => steering,
                 };
-                let sockets = Sockets::bind(address, ground.workers, steering)?;
+                let sockets = bind(address, ground.workers, steering)?;
                 (*ground.next_listener, Arc::new(sockets))
             }
         };

@@ -101,6 +101,14 @@ impl Crew {
         let workers = wanted.map_or(most, |wanted| wanted.clamp(1, most));
         let by_cpu = |plan: &Planned| plan.facts().steering == Some(Steering::Cpu);
         let pinned = planned.iter().any(by_cpu);
+        Self::of(workers, pinned, engine(serve.io_engine))
+    }
+
+    /// A crew of so many.
+    ///
+    /// # Errors
+    /// The kernel has no descriptors left.
+    pub fn of(workers: usize, pinned: bool, engine: Engine) -> Result<Self, String> {
         let mailboxes: Result<Vec<_>, _> =
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect();
         let mailboxes = mailboxes.map_err(|error| format!("eventfd: {error}"))?;
@@ -108,7 +116,6 @@ impl Crew {
         turns.wake_by(mailboxes.clone());
         let rings = (0..workers).map(|_| Arc::new(ArrayQueue::new(EVENTS_MAX))).collect();
         let tally = Tally::new(workers + 1);
-        let engine = engine(serve.io_engine);
         let in_use = tally.gauge(&IO_ENGINE, &[engine.as_str()]);
         in_use.set(1.0);
         Ok(Self {
@@ -184,6 +191,11 @@ impl Crew {
             published.set_arc(&self.turns, snapshot);
         }
         self.send_all(|| Mail::Published);
+    }
+
+    /// The mailbox of the first worker: for questions whose way is to be told.
+    pub fn first_mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailboxes[0])
     }
 
     fn send_all(&self, mail: impl Fn() -> Mail) {

@@ -21,6 +21,13 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 static DEBUG: AtomicBool = AtomicBool::new(false);
+static APART: AtomicBool = AtomicBool::new(false);
+
+/// Sends lines of warnings and errors to standard error from now on, and no others anywhere: for
+/// sub-commands, whose standard output is what was asked for.
+pub fn to_stderr() {
+    APART.store(true, Ordering::Relaxed);
+}
 
 /// Turns `DEBUG` lines on or off, from the next line on.
 pub fn set_debug(on: bool) {
@@ -34,7 +41,7 @@ pub fn debug() -> bool {
 
 /// Sends the process's log lines to standard output. Once, early in `main`; a later call changes nothing.
 pub fn start() {
-    let lines = tracing_subscriber::registry().with(Lines { print });
+    let lines = tracing_subscriber::registry().with(Lines { print: print_log });
     // Fails only where a subscriber is set already: then lines go there.
     drop(tracing::subscriber::set_global_default(lines));
 }
@@ -43,6 +50,17 @@ pub fn start() {
 /// no reason to stop serving: errors are ignored.
 pub fn print(lines: &str) {
     drop(io::stdout().lock().write_all(lines.as_bytes()));
+}
+
+/// Writes a log line where log lines go.
+fn print_log(line: &str) {
+    match APART.load(Ordering::Relaxed) {
+        false => print(line),
+        true if line.starts_with("[WARNING]") || line.starts_with("[ERROR]") => {
+            drop(io::stderr().lock().write_all(line.as_bytes()));
+        }
+        true => {}
+    }
 }
 
 /// Writes one line to standard error: the reason why the process is about to end.

@@ -11,6 +11,7 @@ pub mod compile;
 pub mod corefile;
 pub mod crew;
 pub mod diff;
+pub mod explain;
 pub mod kube;
 pub mod lint;
 pub mod logging;

@@ -21,6 +21,7 @@ pub mod finish;
 
 pub mod clock;
 pub mod counters;
+pub mod demand;
 pub mod generation;
 pub mod large;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::chain::cx::{Client, Transport};
 use super::clock::{self, Nanos};
+use super::demand::{Demand, Pending};
 use super::transport::Lane;
 use super::transport::engine::{Datagrams, Engine};
 use super::transport::mmsg::Batch;
@@ -68,10 +69,17 @@ struct Ports {
     batch: Batch,
     streams: Rc<Streams>,
     wires: Wires,
+    /// The reply to a question that was demanded.
+    demanded: Option<Box<[u8]>>,
 }
 
 impl Outlet for Ports {
     fn deliver(&mut self, client: &Client, message: &[u8], more: bool) -> bool {
+        if client.is_demanded() {
+            self.demanded = Some(message.into());
+            // Of many replies the first will do.
+            return !more;
+        }
         match client.transport {
             Transport::Tcp if more => self.streams.partial(client.connection, message),
             Transport::Tcp => self.streams.deliver(client.connection, message),
@@ -80,7 +88,7 @@ impl Outlet for Ports {
     }
 
     fn pass(&mut self, client: &Client) {
-        if client.transport == Transport::Tcp {
+        if client.transport == Transport::Tcp && !client.is_demanded() {
             self.streams.pass(client.connection);
         }
     }
@@ -144,6 +152,8 @@ pub struct Worker {
     stream_lane: Lane,
     next_port: usize,
     draining: bool,
+    /// The question whose way is to be told.
+    pending: Option<Pending>,
     /// The epoch of the last refresh.
     refreshed: u64,
     sleep: Pin<Box<Sleep>>,
@@ -157,7 +167,13 @@ impl Worker {
     /// A socket cannot be registered with the runtime.
     pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
         let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
-        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams, wires: Wires::new() };
+        let ports = Ports {
+            ports: Vec::new(),
+            batch: Batch::new(),
+            streams,
+            wires: Wires::new(),
+            demanded: None,
+        };
         let mut worker = Self {
             seat,
             turn,
@@ -166,6 +182,7 @@ impl Worker {
             stream_lane: Lane::new(),
             next_port: 0,
             draining: false,
+            pending: None,
             refreshed: 0,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             bell,
@@ -218,6 +235,9 @@ impl Worker {
         more |= self.datagrams();
         more |= self.stream_queries();
         more |= self.turn.flush_upstreams(&mut self.ports);
+        if self.pending.is_some() {
+            self.tell_demanded();
+        }
         self.ports.flush();
         self.ports.streams.flush();
         for port in self.ports.ports.iter_mut().filter(|port| port.unsent != 0) {
@@ -242,6 +262,7 @@ impl Worker {
                 // Done before the mail was read.
                 Mail::Refresh => {}
                 Mail::Published => self.adopt(),
+                Mail::Demand(demand) => self.walk_demanded(*demand),
                 Mail::Drain => {
                     self.draining = true;
                     self.ports.streams.drain();
@@ -291,8 +312,11 @@ impl Worker {
                 streams.reconfigure(listener.id, listener.timeouts);
                 continue;
             }
+            // A listener without sockets is there to be routed by only (`control/explain`).
             let worker = self.seat.index as usize;
-            let udp = listener.sockets.udp[worker].try_clone()?;
+            let sockets = (listener.sockets.udp.get(worker), listener.sockets.tcp.get(worker));
+            let (Some(udp), Some(tcp)) = sockets else { continue };
+            let udp = udp.try_clone()?;
             ports.push(Port {
                 listener: listener.id,
                 datagrams: Datagrams::open(self.seat.engine, udp, listener.sockets.local)?,
@@ -300,8 +324,7 @@ impl Worker {
                 late_len: 0,
                 unsent: 0,
             });
-            let tcp = listener.sockets.tcp[worker].try_clone()?;
-            streams.open(listener.id, tcp, listener.timeouts)?;
+            streams.open(listener.id, tcp.try_clone()?, listener.timeouts)?;
         }
         Ok(())
     }
@@ -420,6 +443,46 @@ impl Worker {
             let lanes = std::slice::from_ref(&self.stream_lane);
             self.turn.count_walks(lanes, self.turn.core.now);
             self.turn.core.large.reclaim(&mut self.stream_lane.output);
+        }
+    }
+
+    /// Walks a question whose way is to be told, as one that a stream has framed.
+    fn walk_demanded(&mut self, demand: Demand) {
+        if self.pending.is_some() {
+            return demand.refuse();
+        }
+        let snapshot = &self.turn.current().snapshot;
+        let taken = Pending::new(demand, snapshot, self.turn.core.now);
+        let Some((pending, client, message)) = taken else { return };
+        let mut lane = Lane::new();
+        lane.client = client;
+        lane.input_len = message.len().min(lane.input.len());
+        lane.input[..lane.input_len].copy_from_slice(&message[..lane.input_len]);
+        self.ports.demanded = None;
+        self.turn.core.marking.demand();
+        self.turn.batch(std::slice::from_mut(&mut lane), &mut self.ports);
+        let was_refused = self.turn.core.marking.undemand();
+        if lane.output_len != 0 {
+            self.ports.demanded = Some(lane.output[..lane.output_len].into());
+            self.turn.core.large.reclaim(&mut lane.output);
+        }
+        match was_refused {
+            true => pending.tell(None, self.ports.demanded.take(), &self.turn.core),
+            false => self.pending = Some(pending),
+        }
+    }
+
+    /// Tells of the question whose way was demanded, if that has come to its end.
+    fn tell_demanded(&mut self) {
+        let marks = self.turn.core.marking.take_demanded();
+        let now = self.turn.core.now;
+        let is_over = |pending: &mut Pending| {
+            marks.is_some() || self.ports.demanded.is_some() || pending.is_late(now)
+        };
+        let Some(pending) = self.pending.take_if(is_over) else { return };
+        pending.tell(marks.as_deref(), self.ports.demanded.take(), &self.turn.core);
+        if let Some(marks) = marks {
+            self.turn.core.marking.done_with(marks);
         }
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the bans guard the query path")]
 
 mod diff;
+mod explain;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -84,6 +84,14 @@ impl Client {
         connection: (0, 0),
     };
 
+    /// The connection of a question that [`demand`](crate::data::demand) walks: there is none such.
+    pub const DEMANDED: (u32, u32) = (u32::MAX, 0);
+
+    /// Whether the reply goes to who demanded to know of its way.
+    pub fn is_demanded(&self) -> bool {
+        self.connection == Self::DEMANDED
+    }
+
     /// 1 for IPv4 (also when mapped into IPv6), 2 for IPv6: CoreDNS's `family` label.
     pub fn family(&self) -> u8 {
         if self.ip().is_ipv4() { 1 } else { 2 }

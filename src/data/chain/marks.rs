@@ -14,12 +14,17 @@
 //! and at least one of `MARK_STRIDE_MAX` walks. Each counts as often as walks were passed over for it,
 //! so that figures stand for all walks.
 
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use foldhash::fast::FixedState;
+
 use super::cx::Core;
-use super::level::{Place, ReplyState};
+use super::level::{Level, Place, Reason, ReplyState, Source};
 use crate::data::clock::Nanos;
 use crate::data::generation::Generation;
 use crate::data::rng::Rng;
 use crate::limits::{MARK_NANOS, MARK_STRIDE_MAX, MARKED_KEPT, MARKED_WALKS_MAX, MARKS_MAX};
+use crate::wire::{Counts, NameBuf, Rtype};
 
 /// What the loop did at a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,54 @@ pub struct Mark {
     pub state: ReplyState,
 }
 
+/// How things stood at a mark, of a walk that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Note {
+    /// The level's name, as it was asked.
+    pub name: NameBuf,
+    /// Its type.
+    pub rtype: Rtype,
+    /// Its class.
+    pub rclass: u16,
+    /// The level's reply.
+    pub reply: Stood,
+    /// The reply to the question that was asked below it last; what stands there may be older.
+    pub side: Option<Stood>,
+}
+
+/// How a reply stood.
+#[derive(Clone, Copy, Debug)]
+pub struct Stood {
+    /// What had become of it.
+    pub state: ReplyState,
+    /// Its rcode.
+    pub rcode: u16,
+    /// Records in its answer section.
+    pub answers: u16,
+    /// Changes if an octet of it does.
+    pub print: u64,
+    /// Where its data came from.
+    pub source: Source,
+    /// Why it failed.
+    pub reason: Reason,
+}
+
+impl Stood {
+    fn of(level: &Level) -> Self {
+        let bytes = level.reply.bytes();
+        let mut hasher = FixedState::default().build_hasher();
+        hasher.write(bytes);
+        Self {
+            state: level.state,
+            rcode: level.rcode(),
+            answers: if bytes.is_empty() { 0 } else { Counts::read(bytes).answer },
+            print: hasher.finish(),
+            source: level.source,
+            reason: level.reason,
+        }
+    }
+}
+
 /// What a link said in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -90,6 +143,8 @@ pub struct Taken {
 /// The marks of one walk.
 pub struct Marks {
     marks: Vec<Mark>,
+    /// One for each mark, if the walk is asked for.
+    notes: Vec<Note>,
     /// Marks that there was no room for.
     lost: u32,
     /// How many walks the figures of this one stand for; 0: it is no sample.
@@ -103,11 +158,19 @@ pub struct Marks {
 impl Marks {
     fn new() -> Box<Self> {
         let marks = Vec::with_capacity(MARKS_MAX);
-        Box::new(Self { marks, lost: 0, weight: 0, demanded: false, traced: None })
+        Box::new(Self {
+            marks,
+            notes: Vec::new(),
+            lost: 0,
+            weight: 0,
+            demanded: false,
+            traced: None,
+        })
     }
 
     fn forget(&mut self) {
         self.marks.clear();
+        self.notes = Vec::new();
         self.lost = 0;
         self.weight = 0;
         self.demanded = false;
@@ -120,6 +183,26 @@ impl Marks {
             true => self.marks.push(mark),
             false => self.lost += 1,
         }
+    }
+
+    /// As [`Marks::push`], with how the walk's levels stand, if that is asked for.
+    pub(super) fn note(&mut self, mark: Mark, levels: &[Level]) {
+        if self.demanded && self.notes.len() < MARKS_MAX {
+            let level = &levels[mark.level as usize];
+            self.notes.push(Note {
+                name: level.name,
+                rtype: level.rtype,
+                rclass: level.rclass,
+                reply: Stood::of(level),
+                side: levels.get(mark.level as usize + 1).map(Stood::of),
+            });
+        }
+        self.push(mark);
+    }
+
+    /// How things stood at the marks of a walk that was asked for.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// Marks that there was no room for: the last ones.
@@ -257,6 +340,11 @@ impl Marking {
         self.gap = self.gap.saturating_sub(self.left) + 1;
         self.left = 1;
         self.demand = true;
+    }
+
+    /// Asks for no walk any more; whether none has started since it was asked for.
+    pub fn undemand(&mut self) -> bool {
+        std::mem::take(&mut self.demand)
     }
 
     /// The marks of the walk that was asked for, once it is over: to be given back by

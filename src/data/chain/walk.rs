@@ -338,9 +338,10 @@ impl Walk {
     fn mark(&mut self, act: Act, link: u16) {
         let level = &self.levels[self.depth];
         let (place, state) = (level.place, level.state);
-        let (level, frames) = (self.depth as u8, self.frames.len() as u8);
+        let (depth, frames) = (self.depth as u8, self.frames.len() as u8);
         if let Some(marks) = &mut self.marks {
-            marks.push(Mark { at: clock::now(), act, link, place, level, frames, state });
+            let mark = Mark { at: clock::now(), act, link, place, level: depth, frames, state };
+            marks.note(mark, &self.levels);
         }
     }
 

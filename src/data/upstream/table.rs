@@ -128,6 +128,12 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
+    /// What metrics call an upstream.
+    pub fn label(&self, id: u32) -> Option<&str> {
+        let place = *self.by_id.get(&id)? as usize;
+        Some(&self.known.get(place)?.as_ref()?.upstream.label)
+    }
+
     /// None met.
     pub fn new() -> Self {
         Self {

@@ -1,0 +1,155 @@
+//! `corelane explain` of a Corefile.
+
+use std::net::UdpSocket;
+
+use serde_json::Value;
+
+use super::{Ran, corelane, file};
+
+const COREFILE: &str = ".:53 {
+    errors
+    cache 30
+    rewrite stop name exact old.test new.test
+    hosts {
+        192.0.2.7 new.test
+        fallthrough
+    }
+    forward . UPSTREAM
+}
+corp.test:53 {
+    acl {
+        block net 10.0.0.0/8
+    }
+    whoami
+}
+inner.test {
+    view inside {
+        expr incidr(client_ip(), '10.0.0.0/8')
+    }
+    whoami
+}
+inner.test {
+    erratic {
+        drop 1
+    }
+}
+";
+
+fn explain(name: &str, upstream: &str, args: &[&str]) -> Ran {
+    let corefile = file(name, &COREFILE.replace("UPSTREAM", upstream));
+    let mut all = vec!["explain", "--corefile", &corefile];
+    all.extend(args);
+    corelane(&all)
+}
+
+/// What the plugins of a report did, as `plugin said`.
+fn said(report: &Value) -> Vec<String> {
+    let steps = report["steps"].as_array().expect("steps").iter();
+    let word = |step: &Value, key: &str| step[key].as_str().expect("a word").to_owned();
+    let steps = steps.filter(|step| step["act"] != "end");
+    steps.map(|step| format!("{} {} {}", word(step, "plugin"), step["act"], step["said"])).collect()
+}
+
+fn json(ran: &Ran) -> Value {
+    let reports: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
+    reports[0].clone()
+}
+
+#[test]
+fn the_way_through_a_rewrite_is_told_in_order() {
+    let ran = explain("rewrite", "192.0.2.1", &["old.test", "A", "--json"]);
+    let report = json(&ran);
+    let expected = [
+        r#"errors "serve" "watch""#,
+        r#"rewrite "serve" "ask""#,
+        r#"cache "serve" "watch""#,
+        r#"hosts "serve" "up""#,
+        r#"cache "resume" "up""#,
+        r#"rewrite "resume" "up""#,
+        r#"errors "resume" "up""#,
+    ];
+    assert_eq!((ran.status, said(&report)), (0, expected.map(str::to_owned).to_vec()));
+    assert_eq!(report["steps"][1]["words"], "asks new.test. A");
+    assert_eq!(report["steps"][3]["question"], "new.test. A");
+    assert_eq!(report["steps"][3]["words"], "answers NOERROR, 1 record");
+    let record = &report["reply"]["records"][0];
+    assert_eq!((&record["name"], &record["rdata"]), (&"old.test.".into(), &"192.0.2.7".into()));
+    let text = explain("rewrite", "192.0.2.1", &["old.test"]).out;
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "old.test. A from 127.0.0.1:40000, by udp at :53");
+    assert_eq!(lines[1], "block: .: the longest zone there that the name is in");
+    assert!(lines[3].trim_start().starts_with("rewrite        asks new.test. A ("), "{text}");
+    assert!(lines.last().unwrap().ends_with("old.test. 30 A 192.0.2.7"), "{text}");
+}
+
+#[test]
+fn whoever_asks_decides() {
+    let told = |from: &str| explain("acl", "192.0.2.1", &["a.corp.test", "--from", from]).out;
+    assert!(
+        told("10.1.2.3").contains("\n  acl            answers REFUSED"),
+        "{}",
+        told("10.1.2.3")
+    );
+    assert!(told("[2001:db8::1]:99").contains("\n  whoami         answers NOERROR"));
+    let inside = explain("acl", "192.0.2.1", &["inner.test", "--from", "10.0.0.9"]).out;
+    assert!(inside.contains("(view inside): the longest zone"), "{inside}");
+    let outside = explain("acl", "192.0.2.1", &["inner.test"]);
+    let words = "not: inner.test. (view inside): its view does not admit the query\n\
+                 block: inner.test.: the longest zone that is left\n";
+    assert!(outside.out.contains(words), "{}", outside.out);
+    assert!(outside.out.contains("erratic        drops the query"), "{}", outside.out);
+    assert!(outside.status == 1 && outside.out.contains("reply: none is sent"), "no reply");
+}
+
+#[test]
+fn upstreams_are_asked_and_named() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = upstream.local_addr().expect("bound").to_string();
+    let answering = std::thread::spawn(move || {
+        let mut query = [0; 512];
+        let (len, client) = upstream.recv_from(&mut query).expect("a query");
+        query[2] |= 0x80;
+        query[3] = 3;
+        upstream.send_to(&query[..len], client).expect("sent");
+    });
+    let report = json(&explain("upstream", &address, &["far.test", "AAAA", "--json"]));
+    answering.join().expect("answered");
+    let steps = report["steps"].as_array().expect("steps");
+    let waited = steps.iter().find(|step| step["act"] == "wait").expect("a wait");
+    assert_eq!((&waited["plugin"], &waited["upstream"]), (&"forward".into(), &address.into()));
+    let words = "answers NXDOMAIN, 0 records, from an upstream";
+    assert!(steps.iter().any(|step| step["words"] == words), "{report}");
+    assert_eq!(report["reply"]["rcode"], "NXDOMAIN");
+}
+
+#[test]
+fn nothing_is_listened_on_and_no_command_is_run() {
+    let mark = file("ran", "");
+    std::fs::remove_file(&mark).expect("a file");
+    // An address that is not ours, and an end point's port that is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let text = format!(
+        ". {{\n bind 192.0.2.1\n health {}\n on startup touch {mark}\n whoami\n}}\n",
+        taken.local_addr().expect("bound")
+    );
+    let corefile = file("nothing", &text);
+    let ran = corelane(&["explain", "a.test", "--corefile", &corefile]);
+    assert!(ran.status == 0 && ran.out.contains("at 192.0.2.1:53\n"), "{}{}", ran.out, ran.err);
+    assert!(!std::path::Path::new(&mark).exists());
+}
+
+#[test]
+fn faults_are_one_line_each() {
+    for (args, words) in [
+        (&["a..b"][..], "explain: a..b: not a name: "),
+        (&["a.test", "FROB"][..], "explain: FROB: not a type"),
+        (&["a.test", "--from", "here"][..], "explain: here: not an IP address"),
+        (&["a.test", "--at", ":5353"][..], "explain: nothing listens there; it is listened on :53"),
+    ] {
+        let ran = explain("faults", "192.0.2.1", args);
+        assert!(ran.status == 1 && ran.err.starts_with(words), "{}", ran.err);
+        assert_eq!((ran.err.lines().count(), &*ran.out), (1, ""), "{}", ran.err);
+    }
+    let ran = corelane(&["explain", "a.test", "--corefile", "no-such-file"]);
+    assert!(ran.err.starts_with("explain: open no-such-file: "), "{}", ran.err);
+}
