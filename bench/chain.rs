@@ -15,7 +15,7 @@ use std::sync::Arc;
 use corelane::cells::Flights;
 use corelane::control::compile::{Ground, compile, plan};
 use corelane::control::corefile::{Input, load};
-use corelane::control::{ready::Readiness, source};
+use corelane::control::{ready::Readiness, source, status::Status};
 use corelane::data::chain::{Asked, Client, Core, Marking, Walk};
 use corelane::data::counters::Counters;
 use corelane::data::finish::{Fit, finish};
@@ -164,6 +164,7 @@ impl Bench {
         let tally = Tally::new(2);
         let mut ground = Ground {
             tally: &tally,
+            status: &Status::new(&tally, 1, "mmsg"),
             readiness: &Arc::new(Readiness::default()),
             turns: &Turns::new(1),
             workers: 1,

@@ -52,6 +52,11 @@ pub const TOP_HALVING_NANOS: u64 = 15_000_000_000;
 /// Attempts to read a place that changes hands: a change takes a worker some 50 ns.
 pub const TOP_READS_MAX: usize = 10_000;
 
+/// Warnings and errors that are kept for the status page: a screenful.
+pub const LOG_KEPT_LINES: usize = 40;
+/// Octets of each; errors quote what others have sent.
+pub const LOG_KEPT_BYTES_MAX: usize = 400;
+
 /// Connections of one admin endpoint (health, ready, metrics); more wait in the kernel's queue.
 /// Probes and scrapers are a handful; each connection costs a few kilobytes and a descriptor.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;

@@ -13,6 +13,7 @@ use corelane::control::compile::{Graph, Ground, compile, plan};
 use corelane::control::corefile::{Input, load};
 use corelane::control::ready::Readiness;
 use corelane::control::source::directives;
+use corelane::control::status::Status;
 use corelane::data::chain::Marking;
 use corelane::data::chain::cx::{Client, Core, Event};
 use corelane::data::counters::Counters;
@@ -260,6 +261,7 @@ impl Served {
         let tally = Tally::new(2);
         let mut ground = Ground {
             tally: &tally,
+            status: &Status::new(&tally, 1, "mmsg"),
             readiness: &Arc::new(Readiness::default()),
             turns: &Turns::new(1),
             workers: 1,

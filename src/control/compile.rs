@@ -18,6 +18,7 @@ use super::corefile::{
     Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
     check_transports,
 };
+use super::status::{Census, Status};
 use crate::data::counters::{LinkTimes, ShedCounters};
 use crate::data::tally::Tally;
 use crate::data::tally::families::DROPPED;
@@ -26,7 +27,7 @@ use crate::data::transport::sockets::{BindError, Sockets, Steering};
 use crate::plugin::dnstap;
 use crate::plugin::registry::{Link, NAMES, Parsed};
 use crate::plugin::site::{Hook, Task, Wanted};
-use crate::plugin::{Facts, Ready, Sink, Site};
+use crate::plugin::{Facts, Ready, SetupError, Sink, Site};
 use crate::snapshot::{Block, Listener, Place, Server, Snapshot};
 use crate::wire::{NameBuf, Suffixes, TsigKey, TsigKeys};
 
@@ -42,6 +43,8 @@ pub struct Part {
     pub ready: Vec<(&'static str, Arc<dyn Ready>)>,
     /// Its HTTP end points.
     pub endpoints: Vec<Endpoint>,
+    /// Who knows clients.
+    pub censuses: Vec<Arc<dyn Census>>,
     /// What is to be done before the process ends.
     pub at_stop: Mutex<Vec<Hook>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -332,6 +335,8 @@ fn words(block: &ServerBlock, name: &str, facts: &Facts) -> String {
 pub struct Ground<'a> {
     /// Counters.
     pub tally: &'a Arc<Tally>,
+    /// What is known of the process, for people.
+    pub status: &'a Arc<Status>,
     /// Who has to be ready.
     pub readiness: &'a Arc<super::ready::Readiness>,
     /// Everybody's turn numbers.
@@ -501,6 +506,7 @@ fn compile_block(
             facts: &plan.facts,
             directives: &directives,
             tally: ground.tally,
+            status: ground.status,
             readiness: ground.readiness,
             turns: ground.turns,
             below: &below,
@@ -514,10 +520,7 @@ fn compile_block(
                 below.extend(compiled.link.clone());
                 graph.add(key, carried, compiled.link, wanted);
             }
-            Err(error) => {
-                let at = error.place.unwrap_or(place);
-                errors.push(CorefileError::plain(Some(at), error.message).of(name));
-            }
+            Err(error) => errors.push(blamed(error, place, name)),
         }
     }
     if !errors.is_empty() {
@@ -547,6 +550,12 @@ fn providers(labels: &[Box<str>], chain: &[Link], metadata: bool) -> Vec<Option<
     labels.iter().map(provider).collect()
 }
 
+/// The error of a directive, at its place unless it has a better one.
+fn blamed(error: SetupError, place: At, directive: &'static str) -> CorefileError {
+    let at = error.place.unwrap_or(place);
+    CorefileError::plain(Some(at), error.message).of(directive)
+}
+
 /// Finds where the times of a chain's links are counted.
 fn time_links(servers: &mut [Server], chain: &[Link], tally: &Tally) {
     for server in servers {
@@ -564,6 +573,7 @@ impl Graph {
             sinks: wanted.sinks.iter().map(|(number, _)| *number).collect(),
             ready: wanted.ready,
             endpoints: wanted.endpoints,
+            censuses: wanted.censuses,
             at_stop: Mutex::new(wanted.at_stop),
             tasks: Mutex::new(Vec::new()),
             carried_over: wanted.carried,

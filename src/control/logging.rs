@@ -8,17 +8,24 @@
 //! client of the API server not at all: what it fails at is told by `control::kube`, once.
 //! Fatal lines go to standard error through [`fatal`], whatever the level.
 //!
+//! The last warnings and errors are kept for the status page.
+//!
 //! Costs: one allocation and one system call a line. The query path does not log (it tells a ring); what
 //! that ring holds is printed by [`print`], many lines to a write.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+use crate::data::clock;
+use crate::limits::{LOG_KEPT_BYTES_MAX, LOG_KEPT_LINES};
 
 static DEBUG: AtomicBool = AtomicBool::new(false);
 static APART: AtomicBool = AtomicBool::new(false);
@@ -27,6 +34,32 @@ static APART: AtomicBool = AtomicBool::new(false);
 /// sub-commands, whose standard output is what was asked for.
 pub fn to_stderr() {
     APART.store(true, Ordering::Relaxed);
+}
+
+/// A warning or an error that was logged.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// The line, `[ERROR] plugin/forward: …`, cut at `LOG_KEPT_BYTES_MAX`.
+    pub line: String,
+}
+
+static KEPT: std::sync::Mutex<VecDeque<Kept>> = std::sync::Mutex::new(VecDeque::new());
+
+/// The last warnings and errors, the newest first.
+pub fn kept() -> Vec<Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+}
+
+fn keep(line: &str) {
+    let end = line.floor_char_boundary(LOG_KEPT_BYTES_MAX);
+    let line = line[..end].trim_end().to_owned();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() == LOG_KEPT_LINES {
+        kept.pop_front();
+    }
+    kept.push_back(Kept { at: clock::unix_seconds(), line });
 }
 
 /// Turns `DEBUG` lines on or off, from the next line on.
@@ -89,7 +122,11 @@ impl<P: Fn(&str) + 'static, S: Subscriber> Layer<S> for Lines<P> {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        (self.print)(&line(event));
+        let line = line(event);
+        if *event.metadata().level() <= Level::WARN {
+            keep(&line);
+        }
+        (self.print)(&line);
     }
 }
 

@@ -22,6 +22,7 @@ pub mod ready;
 pub mod reload;
 pub mod sample;
 pub mod source;
+pub mod status;
 pub mod supervisor;
 pub mod trust;
 pub mod version;

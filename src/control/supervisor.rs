@@ -24,6 +24,7 @@ use super::compile::{self, BuildError, Graph, Ground};
 use super::corefile::{Corefile, CorefileError};
 use super::crew::Crew;
 use super::reload::{Reload, Watch};
+use super::status::Status;
 use super::{admin, logging, ready, source, version};
 use crate::limits::GENERATIONS_MAX;
 use crate::plugin::Sink;
@@ -44,6 +45,7 @@ pub struct Supervisor {
     next_listener: u32,
     reload: Reload,
     ready: Arc<ready::Readiness>,
+    status: Arc<Status>,
     _build_info: crate::data::tally::Gauge,
 }
 
@@ -89,8 +91,10 @@ impl Supervisor {
         let mut crew = Crew::new(&planned, &serve)?;
         let (mut next_sink, mut next_listener) = (0, 0);
         let ready = Arc::new(ready::Readiness::default());
+        let status = Status::new(&crew.tally, crew.workers, crew.engine.as_str());
         let mut ground = Ground {
             tally: &crew.tally,
+            status: &status,
             readiness: &ready,
             turns: &crew.turns,
             workers: crew.workers,
@@ -111,6 +115,7 @@ impl Supervisor {
             () = signals.stop() => return Ok(None),
         }
         graph.bind(&mut ground).map_err(|error| error.to_string())?;
+        status.set(&corefile, &graph);
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
         let build_info = admin::process::build_info(&crew.tally);
@@ -127,6 +132,7 @@ impl Supervisor {
             next_listener,
             reload,
             ready,
+            status,
             _build_info: build_info,
         };
         this.adopt_sinks();
@@ -242,6 +248,7 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.graph, graph);
         self.retired.push(old);
         self.ready.set(&self.graph);
+        self.status.set(corefile, &self.graph);
         self.adopt_sinks();
         self.graph.start_tasks();
         self.reload.arm(&self.graph);
@@ -253,6 +260,7 @@ impl Supervisor {
     fn ground(&mut self) -> Ground<'_> {
         Ground {
             tally: &self.crew.tally,
+            status: &self.status,
             readiness: &self.ready,
             turns: &self.crew.turns,
             workers: self.crew.workers,

@@ -9,6 +9,11 @@ pub const COMMIT: &str = env!("CORELANE_COMMIT");
 /// The compiler, where CoreDNS names Go's: the label `goversion` of `coredns_build_info`.
 pub const COMPILER: &str = env!("CORELANE_RUSTC");
 
+/// What a page for people says: `corelane-0.1.0 (CoreDNS-1.14.7)`.
+pub fn name() -> String {
+    format!("corelane-{CORELANE} (CoreDNS-{COREDNS})")
+}
+
 /// The two lines of `-version`, which also end the banner:
 /// `CoreDNS-1.14.7` and `linux/amd64, corelane-0.1.0, COMMIT`.
 pub fn text() -> String {

@@ -7,6 +7,7 @@
 //! ```corefile
 //! health [ADDRESS] {
 //!     lameduck DURATION
+//!     status on|local|off
 //! }
 //! ```
 //!
@@ -15,6 +16,13 @@
 //!
 //! * `lameduck` makes a process that was told to stop go on answering for **DURATION**, so that
 //!   those who still send queries to it can learn better.
+//!
+//! * `status` says who may read the status page, `/status`, and what it shows as JSON,
+//!   `/status.json`: queries and latency by core and zone, caches, upstreams, watches, the clients and
+//!   names that come most often, the last errors, the Corefile that serves (its secrets left out).
+//!   `local`, the default: who is on this host or in this pod, and who has a port forwarded to it
+//!   (`kubectl port-forward`); others get `403`. `on`: whoever reaches the port, which in a cluster is
+//!   every pod unless a NetworkPolicy says otherwise. `off`: there is none.
 //!
 //! Once a second the endpoint is asked by the process itself; a warning is logged if that fails
 //! or takes longer than a second.
@@ -30,6 +38,7 @@
 //! . {
 //!     health localhost:0 {
 //!         lameduck 1s
+//!         status off
 //!     }
 //!     whoami
 //! }
@@ -39,26 +48,30 @@
 //!
 //! * The port stays open over a reload, and nothing changes if the reload fails.
 //! * A port must be a number.
+//! * `status` is only here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Compiled, CorefileError, Directive, Facts, Lines, SetupError, Site};
 use crate::control::admin::{Endpoint, Request, Response, Route, SelfPoll, split_host_port};
-use crate::control::corefile::parse_duration;
+use crate::control::corefile::{Token, parse_duration};
+use crate::control::status::{self, Readers};
 use crate::data::tally::families::{HEALTH_DURATION, HEALTH_FAILURES};
 
 /// `health`.
 pub struct Health {
     address: String,
     lameduck: Duration,
+    status: Readers,
 }
 
 impl Directive for Health {
     const NAME: &'static str = "health";
 
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
-        let mut health = Self { address: ":8080".into(), lameduck: Duration::ZERO };
+        let mut health =
+            Self { address: ":8080".into(), lameduck: Duration::ZERO, status: Readers::default() };
         // Several uses in a block are not refused by CoreDNS: the last word counts.
         for stanza in lines.stanzas() {
             if let Some(address) = lines.at_most_one(*stanza)? {
@@ -66,15 +79,11 @@ impl Directive for Health {
                 health.address = address.text.clone();
             }
             for option in &stanza.options {
-                if option.name.text != "lameduck" {
-                    return Err(lines.unknown_option(&option.name, &["lameduck"]));
+                match option.name.text.as_str() {
+                    "lameduck" => health.lameduck = lameduck(lines, lines.one_arg(option)?)?,
+                    "status" => health.status = readers(lines, lines.one_arg(option)?)?,
+                    _ => return Err(lines.unknown_option(&option.name, &["lameduck", "status"])),
                 }
-                let given = lines.one_arg(option)?;
-                health.lameduck = parse_duration(&given.text).map_err(|error| {
-                    let text = &given.text;
-                    let what = "unable to parse lameduck duration value";
-                    lines.err(given, format!("{what}: '{text}' : {error}"))
-                })?;
             }
         }
         Ok(health)
@@ -92,15 +101,36 @@ impl Directive for Health {
             duration: site.tally.histogram(&HEALTH_DURATION, &[]),
             failures: site.tally.counter(&HEALTH_FAILURES, &[]),
         };
+        let mut routes: Vec<(_, Arc<dyn Route>)> = vec![("/health", Arc::new(Alive))];
+        routes.extend(status::routes(site.status, self.status));
         site.endpoint(Endpoint {
             name: "health",
             address: self.address,
-            routes: vec![("/health", Arc::new(Alive))],
+            routes,
             required: true,
             poll: Some(poll),
             web: None,
         });
         Ok(Compiled::nothing())
+    }
+}
+
+fn lameduck(lines: &Lines<'_>, given: &Token) -> Result<Duration, CorefileError> {
+    parse_duration(&given.text).map_err(|error| {
+        let what = "unable to parse lameduck duration value";
+        lines.err(given, format!("{what}: '{}' : {error}", given.text))
+    })
+}
+
+fn readers(lines: &Lines<'_>, given: &Token) -> Result<Readers, CorefileError> {
+    match given.text.as_str() {
+        "off" => Ok(Readers::Nobody),
+        "local" => Ok(Readers::Local),
+        "on" => Ok(Readers::Everybody),
+        other => {
+            let error = lines.err(given, format!("status is on, local or off, not '{other}'"));
+            Err(error.suggesting(other, &["on", "local", "off"]))
+        }
     }
 }
 
@@ -127,6 +157,13 @@ mod tests {
         assert_eq!(parse("health"), Ok((":8080".into(), Duration::ZERO)));
         let lameduck = "health [::1]:1 {\nlameduck 1.5s\n}";
         assert_eq!(parse(lameduck), Ok(("[::1]:1".into(), Duration::from_millis(1500))));
+        let status = |word| {
+            let block = format!("health {{\nstatus {word}\n}}");
+            parse_block::<Health>(&block).map(|health| health.status)
+        };
+        assert_eq!(status("on"), Ok(Readers::Everybody));
+        assert_eq!(status("off"), Ok(Readers::Nobody));
+        assert!(status("of").is_err_and(|error| error.contains("did you mean \"off\"")));
         assert_eq!(parse("health :1\nhealth :2"), Ok((":2".into(), Duration::ZERO)));
     }
 

@@ -216,6 +216,7 @@ impl Directive for Kubernetes {
             }
         }
         site.spawn_early(Arc::clone(&held).run());
+        site.census(Arc::<Held>::clone(&held));
         let opened = Arc::clone(&held);
         site.at_start(move || {
             opened.open();

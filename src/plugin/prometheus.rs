@@ -8,6 +8,7 @@
 //! prometheus [ADDRESS] {
 //!     runtime_metrics
 //!     tls WEB_CONFIG_FILE
+//!     top
 //! }
 //! ```
 //!
@@ -25,6 +26,9 @@
 //!   read again at every connection and request, so a new certificate or password needs no reload.
 //!   If they cannot be used at the start, that is logged, metrics are not served and everything else
 //!   works. Without `tls_server_config` metrics are served in clear text.
+//! * `top` adds who and what has the first ranks (`corelane_top_info`, below): 40 series at most at a
+//!   time, but a new one whenever somebody else comes to a rank, which a Prometheus keeps. Whoever may
+//!   read the metrics learns names and addresses from it.
 //!
 //! ## Metrics
 //!
@@ -42,6 +46,15 @@
 //! "tcp" (all streams), `family` "1" for IPv4 and "2" for IPv6, `type` a usual type or "other".
 //! `plugin` is, as in CoreDNS, the plugin next below *prometheus* if any plugin wrote the reply,
 //! and empty if the server did. Queries that no block serves are counted with the zone "dropped".
+//!
+//! * `corelane_top_queries_per_second{by, rank}`: queries a second of the first 10 clients
+//!   (`by="client"`), names (`"name"`), names that do not exist (`"nxdomain"`) and names whose
+//!   queries wait (`"waiting"`): as many series as ranks, always. An estimate from a sample, of the last
+//!   half minute; what is sure of it.
+//! * `corelane_top_waiting_queries{by, rank}`: queries that wait at a time, of the last of these.
+//! * `corelane_top_info{by, rank, what, namespace, pod, service}`: with `top`, who or what it is. Clients
+//!   are named where *kubernetes* knows them: the pod with `pods verified` and *metadata*, the
+//!   namespace with `pods verified`, and the service whose endpoint has the address.
 //!
 //! Beside these stand the families of the plugins in use, those of the process (`process_*`) and
 //! those that only this server has (`corelane_*`).
@@ -76,17 +89,20 @@ use std::sync::Arc;
 
 use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, ReplyState, SetupError};
 use super::{Site, Step};
-use crate::control::admin::{Endpoint, Request, Response, Route, process, split_host_port};
+use crate::control::admin::{Endpoint, Request, Response, Route, split_host_port};
+use crate::control::status::Status;
 use crate::data::clock::Nanos;
 use crate::data::tally::families::PLUGIN_ENABLED;
 use crate::data::tally::query::{QueryCells, Seen};
-use crate::data::tally::{Format, Gauge, Page, Tally};
+use crate::data::tally::{Format, Gauge};
 
 /// `prometheus`.
 pub struct Prometheus {
     address: String,
     /// The web configuration file.
     tls: Option<PathBuf>,
+    /// Whether ranks are told with names.
+    top: bool,
 }
 
 impl Directive for Prometheus {
@@ -94,7 +110,7 @@ impl Directive for Prometheus {
 
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
         let stanza = lines.only_one()?;
-        let mut prometheus = Self { address: "localhost:9153".into(), tls: None };
+        let mut prometheus = Self { address: "localhost:9153".into(), tls: None, top: false };
         if let Some(address) = lines.at_most_one(stanza)? {
             split_host_port(&address.text).map_err(|error| lines.err(address, error))?;
             prometheus.address = address.text.clone();
@@ -102,6 +118,10 @@ impl Directive for Prometheus {
         for option in &stanza.options {
             match option.name.text.as_str() {
                 "runtime_metrics" => lines.no_args(option)?,
+                "top" => {
+                    lines.no_args(option)?;
+                    prometheus.top = true;
+                }
                 "tls" => {
                     if prometheus.tls.is_some() {
                         return Err(lines.parse_err(&option.name, "tls block already specified"));
@@ -112,7 +132,7 @@ impl Directive for Prometheus {
                 other => {
                     let message = format!("unknown option: {other}");
                     let error = lines.parse_err(&option.name, message);
-                    return Err(error.suggesting(other, &["runtime_metrics", "tls"]));
+                    return Err(error.suggesting(other, &["runtime_metrics", "tls", "top"]));
                 }
             }
         }
@@ -140,11 +160,11 @@ impl Directive for Prometheus {
                 }));
             }
         }
-        let tally = Arc::clone(tally);
+        let metrics = Metrics { status: Arc::clone(site.status), with_names: self.top };
         site.endpoint(Endpoint {
             name: "metrics",
             address: self.address,
-            routes: vec![("/metrics", Arc::new(Metrics(tally)))],
+            routes: vec![("/metrics", Arc::new(metrics))],
             required: false,
             poll: None,
             web: self.tls,
@@ -180,16 +200,15 @@ fn is_named(directive: &str) -> bool {
 }
 
 /// The page with the counters of the process.
-struct Metrics(Arc<Tally>);
+struct Metrics {
+    status: Arc<Status>,
+    with_names: bool,
+}
 
 impl Route for Metrics {
     fn answer(&self, request: &Request<'_>) -> Response {
         let format = Format::accepted(request.accept);
-        let mut body = String::new();
-        let mut page = Page::new(&mut body, format);
-        self.0.write(&mut page);
-        process::write(&mut page);
-        page.finish();
+        let body = self.status.metrics(format, self.with_names);
         Response { status: 200, content_type: format.content_type(), body }
     }
 }
@@ -263,6 +282,7 @@ mod tests {
     use super::super::parse_block;
     use super::super::registry::NAMES;
     use super::*;
+    use crate::data::tally::Tally;
 
     fn parse(block: &str) -> Result<String, String> {
         parse_block::<Prometheus>(block).map(|prometheus| prometheus.address)
@@ -302,7 +322,8 @@ mod tests {
 
     #[test]
     fn the_page_has_counters_and_process_in_the_format_asked_for() {
-        let route = Metrics(Tally::new(1));
+        let status = Status::new(&Tally::new(1), 1, "mmsg");
+        let route = Metrics { status, with_names: false };
         let text = route.answer(&Request::default());
         assert_eq!(text.content_type, Format::Text004.content_type());
         assert!(text.body.contains("\n# TYPE coredns_panics_total counter\n"));

@@ -17,6 +17,7 @@ use super::{SearchPath, Transferer};
 use crate::control::admin::Endpoint;
 use crate::control::corefile::{CorefileError, Place};
 use crate::control::ready::Readiness;
+use crate::control::status::{Census, Status};
 use crate::data::chain::Event;
 use crate::data::tally::Tally;
 use crate::data::transport::sockets::Steering;
@@ -165,6 +166,8 @@ pub struct Wanted {
     pub ready: Vec<(&'static str, Arc<dyn Ready>)>,
     /// HTTP end points.
     pub endpoints: Vec<Endpoint>,
+    /// Who knows clients by their addresses.
+    pub censuses: Vec<Arc<dyn Census>>,
     /// Told when a reload carries the link over.
     pub carried: Option<Arc<Notify>>,
 }
@@ -183,6 +186,8 @@ pub struct Site<'a> {
     pub directives: &'a [&'static str],
     /// Where counters come from.
     pub tally: &'a Arc<Tally>,
+    /// What is known of the process, for people.
+    pub status: &'a Arc<Status>,
     /// Who has to be ready, of all blocks.
     pub readiness: &'a Arc<Readiness>,
     /// What [`Published::set`](crate::publish::Published::set) waits for.
@@ -310,6 +315,11 @@ impl Site<'_> {
     /// Adds to what `ready` waits for.
     pub fn ready(&mut self, plugin: &'static str, ready: Arc<dyn Ready>) {
         self.wanted.ready.push((plugin, ready));
+    }
+
+    /// Tells who clients are, where a person asks.
+    pub fn census(&mut self, census: Arc<dyn Census>) {
+        self.wanted.censuses.push(census);
     }
 
     /// Serves an HTTP end point.

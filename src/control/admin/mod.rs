@@ -83,6 +83,8 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// The Accept header, empty if there is none.
     pub accept: &'a str,
+    /// Whether the client is on this host, or in this pod: it comes by the loopback interface.
+    pub is_local: bool,
 }
 
 /// An answer.

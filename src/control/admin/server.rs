@@ -119,10 +119,11 @@ async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (tables, gone) = (Arc::clone(&tables), gone.clone());
+                let asker = Asker::Client { is_local: peer.ip().to_canonical().is_loopback() };
                 tokio::spawn(async move {
-                    serve(stream, tables, gone).await;
+                    serve(stream, tables, gone, asker).await;
                     drop(place);
                 });
             }
@@ -133,21 +134,21 @@ async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::
 }
 
 /// One connection.
-async fn serve(stream: TcpStream, tables: Tables, gone: watch::Receiver<()>) {
+async fn serve(stream: TcpStream, tables: Tables, gone: watch::Receiver<()>, asker: Asker) {
     let paced = Paced { stream, late: None };
     let tls = tables.load().web.as_ref().and_then(|web| web.tls());
-    let Some(tls) = tls else { return converse(paced, tables, gone, Asker::Client).await };
+    let Some(tls) = tls else { return converse(paced, tables, gone, asker).await };
     let handshake = TlsAcceptor::from(tls).accept(paced);
     if let Ok(Ok(stream)) = timeout(TIMEOUT, handshake).await {
-        converse(stream, tables, gone, Asker::Client).await;
+        converse(stream, tables, gone, asker).await;
     }
 }
 
 /// Who asks on a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// Anybody.
-    Client,
+    /// Anybody; `is_local`: by the loopback interface.
+    Client { is_local: bool },
     /// This process, which needs no password.
     Itself,
 }
@@ -163,11 +164,11 @@ pub(super) async fn converse(
         let table = tables.load_full();
         async move {
             let admission = match &table.web {
-                Some(web) if asker == Asker::Client => web.admits(request.headers()).await,
+                Some(web) if asker != Asker::Itself => web.admits(request.headers()).await,
                 _ => Admission::Granted,
             };
             Ok::<_, Infallible>(match admission {
-                Admission::Granted => answer(&table, &request),
+                Admission::Granted => answer(&table, &request, asker),
                 Admission::Refused => {
                     let mut response = refusal(401, "Unauthorized\n");
                     let challenge = HeaderValue::from_static("Basic");
@@ -193,12 +194,17 @@ pub(super) async fn converse(
     drop(connection.await);
 }
 
-fn answer(table: &Table, request: &hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+fn answer(
+    table: &Table,
+    request: &hyper::Request<Incoming>,
+    asker: Asker,
+) -> hyper::Response<Full<Bytes>> {
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
     let asked = Request {
         path: request.uri().path(),
         query: request.uri().query().unwrap_or(""),
         accept: accept.unwrap_or(""),
+        is_local: asker != Asker::Client { is_local: false },
     };
     match table.route(asked.path) {
         Some(route) => response(route.answer(&asked)),

@@ -299,7 +299,7 @@ mod tests {
 
     fn token(text: &str) -> Token {
         let place = Place { file: "Corefile".into(), line: 1, column: 1 };
-        Token { text: text.to_owned(), place, quoted: false }
+        Token { text: text.to_owned(), written: None, place, quoted: false }
     }
 
     fn addresses(text: &str) -> Vec<String> {

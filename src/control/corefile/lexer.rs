@@ -19,6 +19,8 @@ use super::error::Place;
 pub struct Token {
     /// The word, without quotes and escapes; environment variables are replaced by the parser.
     pub text: String,
+    /// The word as it is written, if a variable has been replaced in it.
+    pub written: Option<Box<str>>,
     /// Where it begins (at its quote, if it has one).
     pub place: Place,
     /// It stood in quotes. CoreDNS makes no difference between `"{"` and `{`, so neither does the
@@ -106,10 +108,10 @@ impl Lexer<'_> {
         if *self.chars.peek()? == '"' {
             self.advance();
             let text = self.quoted()?;
-            return Some((Token { text, place, quoted: true }, false));
+            return Some((Token { text, written: None, place, quoted: true }, false));
         }
         let (text, glued) = self.word();
-        Some((Token { text, place, quoted: false }, glued))
+        Some((Token { text, written: None, place, quoted: false }, glued))
     }
 
     /// White space and comments.

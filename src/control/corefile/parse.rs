@@ -293,7 +293,9 @@ impl Parser<'_> {
             if let Some(mut token) = self.to_come.pop() {
                 // The lines of the replaced text decide what stands on the same line as the next
                 // token.
-                token.text = text;
+                if token.text != text {
+                    token.written = Some(std::mem::replace(&mut token.text, text).into());
+                }
                 self.seen(&token);
                 tokens.push(token);
             }

@@ -287,6 +287,20 @@ impl Tally {
         cores.fold(self.shared.read(index), u64::wrapping_add)
     }
 
+    /// The value of a counter now, on one core.
+    pub fn value_on(&self, core: usize, counter: Counter) -> u64 {
+        self.cores.get(core).map_or(0, |cells| cells.read(counter.0))
+    }
+
+    /// The latencies that one core has counted: nanoseconds at most, and how many; cells that hold
+    /// nothing are left out.
+    pub fn latencies_on(&self, core: usize, latency: Latency) -> Vec<(u64, u64)> {
+        let Some(cells) = self.cores.get(core) else { return Vec::new() };
+        let counts = (0..LATENCY_CELLS - 1).map(|at| (at, cells.read(latency.0 + at as u32)));
+        let counts = counts.filter(|(_, count)| *count > 0);
+        counts.map(|(at, count)| (buckets::latency_top(at), count)).collect()
+    }
+
     /// The value of a counter now, on all cores together.
     pub fn value(&self, counter: Counter) -> u64 {
         self.sum(counter.0)

@@ -157,6 +157,11 @@ impl<'a> Page<'a> {
         self.integer("_count", labels, counts.iter().sum());
     }
 
+    /// Appends labels to rendered ones, with their escapes.
+    pub fn push_labels(rendered: &mut String, labels: &[(&str, &str)]) {
+        push_labels(rendered, labels.iter().copied());
+    }
+
     /// Ends the page.
     pub fn finish(self) {
         if self.format == Format::OpenMetrics1 {

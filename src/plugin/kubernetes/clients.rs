@@ -1,10 +1,12 @@
-//! The pods of the cluster as `autopath` asks for them: by their addresses.
+//! The pods of the cluster by their addresses: as `autopath` asks for them, and as the status page
+//! names clients.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Link;
+use super::{Held, Link};
 use crate::cluster::index::Index;
+use crate::control::status::{Census, Owner};
 use crate::plugin::search::{ClientReader, Clients};
 use crate::publish::Reader;
 use crate::wire::{Name, labels_of};
@@ -35,6 +37,32 @@ impl ClientReader for Pods {
         // The client is looked up last: most names are not under any namespace.
         let found = self.index.get().namespace_of(client)?;
         (found == namespace).then(|| zone.label_count() + 2)
+    }
+}
+
+impl Census for Held {
+    /// The pod, where pods are watched with their names; the service whose endpoint it is.
+    fn owner(&self, client: IpAddr) -> Option<Owner> {
+        let index = self.index();
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let mut owner = Owner::default();
+        if let Some(pod) = index.pod_at(client) {
+            (owner.namespace, owner.pod) = (pod.namespace.to_string(), pod.name.to_string());
+        } else if let Some(namespace) = index.namespace_of(client) {
+            owner.namespace = text(namespace);
+        }
+        let keys =
+            index.slices_at(client).map(|(_, slice)| &slice.key).filter(|key| !key.is_empty());
+        for key in keys {
+            let mut labels = labels_of(key).map(text);
+            let (service, namespace) = (labels.next(), labels.next());
+            let (Some(service), Some(namespace)) = (service, namespace) else { continue };
+            if owner.namespace.is_empty() || owner.namespace == namespace {
+                (owner.service, owner.namespace) = (service, namespace);
+                break;
+            }
+        }
+        (!owner.namespace.is_empty()).then_some(owner)
     }
 }
 

@@ -1,0 +1,214 @@
+//! What the status page shows, as JSON.
+//!
+//! Counters are given as they stand since the start, histograms as cells (`[at most so many seconds,
+//! how many]`), so that who asks twice can tell what happened between. Names of fields are kept:
+//! scripts may read them.
+
+use serde_json::{Value, json};
+
+use super::figures::Figures;
+use super::{Block, Status};
+use crate::control::status::shown::log_line;
+use crate::control::{logging, version};
+use crate::data::clock;
+use crate::data::tally::top::ALL;
+
+impl Status {
+    /// Everything that the page shows.
+    pub(super) fn document(&self) -> Value {
+        let figures = Figures::of(&self.tally);
+        let running = self.running.load();
+        let hash: String = running.hash.iter().map(|octet| format!("{octet:02x}")).collect();
+        json!({
+            "version": version::name(),
+            "engine": self.engine,
+            "uptime_seconds": self.started.elapsed().as_secs_f64(),
+            "generation": {
+                "number": running.generation,
+                "age_seconds": running.since.elapsed().as_secs_f64(),
+                "sha512": hash,
+                "failed_reloads": figures.sum("coredns_reload_failed_total", &[]),
+            },
+            "process": process(&figures),
+            "cores": self.cores(),
+            "zones": zones(&figures),
+            "caches": caches(&figures),
+            "upstreams": upstreams(&figures),
+            "kubernetes": kubernetes(&figures),
+            "top": self.tops(),
+            "errors": errors(),
+            "corefile": running.blocks.iter().map(|one| block(one, &figures)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn cores(&self) -> Vec<Value> {
+        let core = |core| {
+            let count = |counter| self.tally.value_on(core, counter);
+            let cells = self.tally.latencies_on(core, self.counters.walk).into_iter();
+            let cells = cells.map(|(ns, count)| json!([ns as f64 / 1e9, count]));
+            json!({
+                "core": core,
+                "queries": count(self.counters.queries),
+                "waited": count(self.counters.parked),
+                "refused_to_wait": count(self.counters.no_slot),
+                "latency": cells.collect::<Vec<_>>(),
+            })
+        };
+        (0..self.workers).map(core).collect()
+    }
+
+    fn tops(&self) -> Value {
+        let ranking = |by| {
+            let (rows, queries) = self.top(by);
+            json!({ "rows": rows, "queries_per_second": queries })
+        };
+        ALL.iter().map(|(by, word)| ((*word).to_owned(), ranking(*by))).collect()
+    }
+}
+
+fn process(figures: &Figures) -> Value {
+    let sum = |name| figures.sum(name, &[]);
+    json!({
+        "cpu_seconds": sum("process_cpu_seconds_total"),
+        "resident_bytes": sum("process_resident_memory_bytes"),
+        "descriptors": sum("process_open_fds"),
+        "receive_drops": sum("corelane_udp_receive_drops_total"),
+        "shed": sum("coredns_shed_dropped_total"),
+        "panics": sum("coredns_panics_total"),
+    })
+}
+
+/// A histogram's cells that hold anything, the bound of the last one as text.
+fn cells(histogram: Vec<(f64, f64)>) -> Vec<Value> {
+    let held = histogram.into_iter().filter(|(_, count)| *count > 0.0);
+    held.map(|(bound, count)| match bound.is_finite() {
+        true => json!([bound, count]),
+        false => json!([Value::Null, count]),
+    })
+    .collect()
+}
+
+fn zones(figures: &Figures) -> Vec<Value> {
+    let names = ["server", "zone", "view"];
+    let zone = |place: [String; 3]| {
+        let with: Vec<_> = names.iter().copied().zip(place.iter().map(String::as_str)).collect();
+        let mut responses = serde_json::Map::new();
+        for (labels, count) in figures.all("coredns_dns_responses_total") {
+            if with.iter().all(|(name, value)| labels.get(*name).is_some_and(|l| l == value)) {
+                let rcode = labels.get("rcode").cloned().unwrap_or_default();
+                let before = responses.get(&rcode).and_then(Value::as_f64).unwrap_or_default();
+                responses.insert(rcode, json!(before + count));
+            }
+        }
+        json!({
+            "server": place[0],
+            "zone": place[1],
+            "view": place[2],
+            "queries": figures.sum("coredns_dns_requests_total", &with),
+            "responses": responses,
+            "latency": cells(figures.histogram("coredns_dns_request_duration_seconds", &with)),
+        })
+    };
+    figures.places("coredns_dns_requests_total", names).into_iter().map(zone).collect()
+}
+
+fn caches(figures: &Figures) -> Vec<Value> {
+    let names = ["server", "zones", "view"];
+    let cache = |place: [String; 3]| {
+        let with: Vec<_> = names.iter().copied().zip(place.iter().map(String::as_str)).collect();
+        let typed = |word| [with.as_slice(), &[("type", word)]].concat();
+        let entries = |word| figures.sum("coredns_cache_entries", &typed(word));
+        json!({
+            "server": place[0],
+            "zones": place[1],
+            "view": place[2],
+            "requests": figures.sum("coredns_cache_requests_total", &with),
+            "hits": figures.sum("coredns_cache_hits_total", &with),
+            "evictions": figures.sum("coredns_cache_evictions_total", &with),
+            "served_stale": figures.sum("coredns_cache_served_stale_total", &with),
+            "entries": { "success": entries("success"), "denial": entries("denial") },
+        })
+    };
+    figures.places("coredns_cache_requests_total", names).into_iter().map(cache).collect()
+}
+
+fn upstreams(figures: &Figures) -> Vec<Value> {
+    const TIMES: &str = "coredns_proxy_request_duration_seconds";
+    const FAILURES: &str = "coredns_proxy_healthcheck_failures_total";
+    let names = ["proxy_name", "to"];
+    let mut places = figures.places(&format!("{TIMES}_count"), names);
+    places.extend(figures.places(FAILURES, names));
+    places.sort();
+    places.dedup();
+    let upstream = |place: [String; 2]| {
+        let with = [(names[0], place[0].as_str()), (names[1], place[1].as_str())];
+        let failed = [with[0], with[1], ("rcode", "SERVFAIL")];
+        json!({
+            "plugin": place[0],
+            "to": place[1],
+            "queries": figures.sum(&format!("{TIMES}_count"), &with),
+            "servfail": figures.sum(&format!("{TIMES}_count"), &failed),
+            "failed_probes": figures.sum(FAILURES, &with),
+            "latency": cells(figures.histogram(TIMES, &with)),
+        })
+    };
+    places.into_iter().map(upstream).collect()
+}
+
+fn kubernetes(figures: &Figures) -> Vec<Value> {
+    let kind = |[kind]: [String; 1]| {
+        let sum = |name: &str| {
+            let name = format!("corelane_kubernetes_{name}");
+            figures.sum(&name, &[("kind", kind.as_str())])
+        };
+        let age = sum("last_event_age_seconds");
+        json!({
+            "kind": kind,
+            "objects": sum("objects"),
+            "index_bytes": sum("index_bytes"),
+            "synced": sum("synced") > 0.0 || figures.all("corelane_kubernetes_synced").is_empty(),
+            "last_event_age_seconds": age,
+            "events": sum("events_total"),
+            "lists": sum("lists_total"),
+            "watch_restarts": sum("watch_restarts_total"),
+            "trouble": sum("trouble_total"),
+        })
+    };
+    figures.places("corelane_kubernetes_objects", ["kind"]).into_iter().map(kind).collect()
+}
+
+fn errors() -> Vec<Value> {
+    let now = clock::unix_seconds();
+    let error = |kept: logging::Kept| {
+        let age = now.saturating_sub(kept.at);
+        json!({ "age_seconds": age, "line": log_line(&kept.line) })
+    };
+    logging::kept().into_iter().map(error).collect()
+}
+
+fn block(block: &Block, figures: &Figures) -> Value {
+    let directives = block.directives.iter().map(|shown| {
+        json!({
+            "directive": shown.directive,
+            "lines": shown.lines,
+            "cost": cost(block, &shown.directive, figures),
+        })
+    });
+    json!({ "keys": block.keys, "directives": directives.collect::<Vec<_>>() })
+}
+
+/// What a plugin takes of a query's time, by itself, in seconds, on the block's busiest listener (those
+/// of other blocks there included); null: not known.
+fn cost(block: &Block, plugin: &str, figures: &Figures) -> Value {
+    const TIMES: &str = "corelane_plugin_duration_seconds";
+    let mut best = (0.0, Value::Null);
+    for [server, ..] in &block.servers {
+        let with = [("plugin", plugin), ("server", server.as_str())];
+        let count = figures.sum(&format!("{TIMES}_count"), &with);
+        if count > best.0 {
+            let quantile = |word| figures.sum(TIMES, &[with[0], with[1], ("quantile", word)]);
+            best = (count, json!({ "p50": quantile("0.5"), "p99": quantile("0.99") }));
+        }
+    }
+    best.1
+}

@@ -1,0 +1,142 @@
+//! The page of metrics, read again: what the status page shows is what Prometheus sees.
+//!
+//! Whatever a plugin exports can be shown without asking it. Costs a scrape, and a pass over its text.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::control::admin::process;
+use crate::data::tally::{Format, Page, Tally};
+
+/// Label values by label names.
+pub type Labels = BTreeMap<String, String>;
+
+/// All series of the process.
+#[derive(Default)]
+pub struct Figures(HashMap<String, Vec<(Labels, f64)>>);
+
+impl Figures {
+    /// What the process's counters say now.
+    pub fn of(tally: &Tally) -> Self {
+        let mut text = String::new();
+        let mut page = Page::new(&mut text, Format::Text004);
+        tally.write(&mut page);
+        process::write(&mut page);
+        page.finish();
+        Self::read(&text)
+    }
+
+    /// Reads the text format 0.0.4 as it is written here.
+    fn read(text: &str) -> Self {
+        let mut figures = Self::default();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.rsplit_once(' ') else { continue };
+            let Ok(value) = value.parse() else { continue };
+            let (name, labels) = match series.split_once('{') {
+                Some((name, rest)) => (name, labels(rest)),
+                None => (series, Labels::new()),
+            };
+            figures.0.entry(name.to_owned()).or_default().push((labels, value));
+        }
+        figures
+    }
+
+    /// The series of a name: labels and value.
+    pub fn all(&self, name: &str) -> &[(Labels, f64)] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The sum of those series of a name whose labels have these values.
+    pub fn sum(&self, name: &str, with: &[(&str, &str)]) -> f64 {
+        let series = self.all(name).iter().filter(|(labels, _)| has(labels, with));
+        series.map(|(_, value)| value).sum()
+    }
+
+    /// The values that the series of a name have for `labels`, each combination once.
+    pub fn places<const N: usize>(&self, name: &str, labels: [&str; N]) -> Vec<[String; N]> {
+        let value = |one: &Labels, label| one.get(label).cloned().unwrap_or_default();
+        let all = self.all(name).iter().map(|(one, _)| labels.map(|label| value(one, label)));
+        let mut places: Vec<_> = all.collect();
+        places.sort();
+        places.dedup();
+        places
+    }
+
+    /// The cells of a histogram: seconds (or octets) and how many were at most that, and more than
+    /// the cell before; the last one's bound is infinite.
+    pub fn histogram(&self, name: &str, with: &[(&str, &str)]) -> Vec<(f64, f64)> {
+        let mut below: Vec<(f64, f64)> = Vec::new();
+        let buckets = self.all(&format!("{name}_bucket"));
+        for (labels, count) in buckets.iter().filter(|(labels, _)| has(labels, with)) {
+            let Some(bound) = labels.get("le").and_then(|le| le.parse().ok()) else { continue };
+            match below.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, sum)) => *sum += count,
+                None => below.push((bound, *count)),
+            }
+        }
+        below.sort_by(|one, two| one.0.total_cmp(&two.0));
+        let before = [0.0].into_iter().chain(below.iter().map(|(_, count)| *count));
+        below.iter().zip(before).map(|((bound, count), before)| (*bound, count - before)).collect()
+    }
+}
+
+fn has(labels: &Labels, with: &[(&str, &str)]) -> bool {
+    with.iter().all(|(name, value)| labels.get(*name).is_some_and(|known| known == value))
+}
+
+/// `a="b",c="d"}`: label values without their escapes.
+fn labels(mut rest: &str) -> Labels {
+    let mut labels = Labels::new();
+    while let Some((name, value)) = rest.split_once("=\"") {
+        let mut text = String::new();
+        let mut chars = value.char_indices();
+        let mut end = value.len();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    end = at + 1;
+                    break;
+                }
+                '\\' => match chars.next() {
+                    Some((_, 'n')) => text.push('\n'),
+                    Some((_, escaped)) => text.push(escaped),
+                    None => {}
+                },
+                plain => text.push(plain),
+            }
+        }
+        labels.insert(name.trim_start_matches(',').to_owned(), text);
+        rest = &value[end..];
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::tally::{BUCKETS_TIME, Family};
+
+    static TIMES: Family = Family::histogram("t_seconds", &BUCKETS_TIME, &["zone"], "times");
+    static COUNT: Family = Family::counter("t_total", &["zone", "view"], "a count");
+
+    #[test]
+    fn what_was_counted_is_read_again() {
+        let tally = Tally::new(1);
+        let times = tally.histogram(&TIMES, &["."]);
+        for ns in [1, 400_000, 400_000, 60_000_000_000] {
+            tally.observe(times, ns);
+        }
+        let odd = "a\"b\\c\nd}, e=\"";
+        tally.add(tally.counter(&COUNT, &[odd, "one"]), 3);
+        tally.add(tally.counter(&COUNT, &[odd, "two"]), 4);
+        let figures = Figures::of(&tally);
+        let cells = figures.histogram("t_seconds", &[("zone", ".")]);
+        assert_eq!(cells[0], (0.00025, 1.0));
+        assert_eq!(cells[1], (0.0005, 2.0));
+        assert_eq!(cells[cells.len() - 1], (f64::INFINITY, 1.0));
+        assert_eq!(figures.sum("t_total", &[("zone", odd)]), 7.0);
+        assert_eq!(figures.sum("t_total", &[("view", "two")]), 4.0);
+        assert_eq!(figures.places("t_total", ["zone"]), [[odd.to_owned()]]);
+        assert!(figures.sum("process_resident_memory_bytes", &[]) > 0.0);
+        assert!(figures.all("none").is_empty());
+    }
+}
