@@ -4,7 +4,7 @@ CARGO ?= cargo
 PORT ?= 1053
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance image
+.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance screenshots image
 .DEFAULT_GOAL := help
 
 help: ## name these commands
@@ -15,7 +15,7 @@ run: ## build and start the server on port 1053, with a sample cluster to try
 	$(CARGO) run --release --locked --bin corelane -- try -p $(PORT)
 
 test: ## install what is missing, then run every test
-	tests/setup build conformance deploy
+	tests/setup build conformance deploy observe
 	$(CARGO) test --workspace --locked
 
 conformance: ## the conformance corpus beside this repository, if there is one
@@ -51,6 +51,12 @@ loadtest: ## servers side by side under load, with a report; LOADTEST="auth tcp 
 	tests/setup build loadtest peers
 	$(CARGO) build --release --workspace --locked
 	loadtest/run $(LOADTEST)
+
+screenshots: ## the status page in both colour schemes, in target/screenshots (needs Chromium)
+	tests/setup build observe
+	$(CARGO) build --locked --bin corelane
+	mkdir -p target/screenshots
+	python3 tests/observe/browser.py target/debug/corelane --screenshots target/screenshots
 
 image: ## the container image, with buildah or docker
 	tests/setup build image

@@ -48,7 +48,8 @@ impl Figures {
     /// The sum of those series of a name whose labels have these values.
     pub fn sum(&self, name: &str, with: &[(&str, &str)]) -> f64 {
         let series = self.all(name).iter().filter(|(labels, _)| has(labels, with));
-        series.map(|(_, value)| value).sum()
+        // Not `sum`, which makes -0 of nothing.
+        series.fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// The values that the series of a name have for `labels`, each combination once.

@@ -1,0 +1,238 @@
+"""The status page in a browser: it renders, it lives, and it asks nobody but its server.
+
+    python tests/observe/browser.py PATH-OF-CORELANE [--screenshots FOLDER]
+
+Chromium is driven through its own protocol over a pair of pipes. Exit status 1 and a line for each
+fault.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from server import Server, free_port
+
+PATIENCE = 60  # seconds until something is taken to hang
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+faults = []
+
+
+def fault(text):
+    faults.append(text)
+
+
+class Browser:
+    """A headless Chromium with one empty page."""
+
+    def __init__(self, program, folder):
+        # It reads commands at descriptor 3 and writes answers to 4, each ended by a NUL.
+        theirs_in, self.commands = os.pipe()
+        self.answers, theirs_out = os.pipe()
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-extensions",
+                 "--remote-debugging-pipe", f"--user-data-dir={folder}"]
+        script = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
+        self.process = subprocess.Popen(["sh", "-c", script, "sh", program, *flags, "about:blank"],
+                                        pass_fds=(theirs_in, theirs_out),
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(theirs_in)
+        os.close(theirs_out)
+        os.set_blocking(self.answers, False)
+        self.rest, self.number, self.events = b"", 0, []
+        pages = [t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page"]
+        attached = self.ask("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
+        self.session = attached["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+
+    session = None
+
+    def message(self, deadline):
+        while b"\0" not in self.rest:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise TimeoutError("the browser does not answer")
+            try:
+                self.rest += os.read(self.answers, 1 << 16)
+            except BlockingIOError:
+                time.sleep(0.01)
+        text, self.rest = self.rest.split(b"\0", 1)
+        return json.loads(text)
+
+    def ask(self, method, **params):
+        self.number += 1
+        command = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            command["sessionId"] = self.session
+        os.write(self.commands, json.dumps(command).encode() + b"\0")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            said = self.message(deadline)
+            if said.get("id") == self.number:
+                if "error" in said:
+                    raise RuntimeError(f"{method}: {said['error']}")
+                return said["result"]
+            self.events.append(said)
+
+    def value(self, expression):
+        said = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        if "exceptionDetails" in said:
+            raise RuntimeError(f"{expression}: {said['exceptionDetails']}")
+        return said["result"].get("value")
+
+    def until(self, expression):
+        """Waits until the expression is true; its value."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            value = self.value(expression)
+            if value:
+                return value
+            time.sleep(0.1)
+        fault(f"the page never came to {expression}; it says: {self.value('document.body.innerText')}")
+        return None
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+COREFILE = """
+example.org {
+    errors
+    health 127.0.0.1:HEALTH
+    prometheus 127.0.0.1:METRICS
+    tsig {
+        secret transfer. c2VjcmV0LW9mLXRoZS10ZXN0
+    }
+    cache 60 example.org
+    template IN A {
+        answer "{{ .Name }} 60 IN A 10.0.0.1"
+    }
+    template IN AAAA {
+        rcode NXDOMAIN
+    }
+}
+lost.example.org {
+    errors
+    prometheus 127.0.0.1:METRICS
+    forward . 127.0.0.1:UPSTREAM
+}
+"""
+# Markup in a name, as a hostile client would ask it.
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def text_of(browser, section):
+    return browser.value(f"document.getElementById('{section}').innerText") or ""
+
+
+def look(browser, server, health):
+    url = f"http://127.0.0.1:{health}/status"
+    browser.ask("Page.navigate", url=url)
+    browser.until("document.documentElement.dataset.updates >= 1")
+    seen = float(browser.value("last.cores.reduce((sum, core) => sum + core.queries, 0)"))
+    for n in range(40):
+        server.ask(f"busy.example.org", 1)
+        server.ask(f"n{n % 4}.example.org", 1)
+        server.ask(f"{HOSTILE}.example.org", 28)
+    server.ask("x.lost.example.org", 1)
+    updates = browser.value("document.documentElement.dataset.updates")
+    browser.until(f"document.documentElement.dataset.updates > {updates} + 1")
+    now = float(browser.value("last.cores.reduce((sum, core) => sum + core.queries, 0)"))
+    if now < seen + 121:
+        fault(f"queries went from {seen} to {now}")
+    browser.until("document.getElementById('trace').getAttribute('points').split(' ').length >= 3")
+    for section, words in (
+        ("figures", ["queries a second", "p99"]),
+        ("zones", ["example.org.", "dns://:"]),
+        ("cores", ["core"]),
+        ("upstreams", ["127.0.0.1:"]),
+        ("caches", ["example.org."]),
+        ("client", ["127.0.0.1"]),
+        ("name", ["busy.example.org."]),
+        ("nxdomain", ["<img"]),
+        ("waiting", ["x.lost.example.org."]),
+        ("errors", ["plugin/errors: 2 x.lost.example.org. A"]),
+        ("corefile", ["template IN A {", "secret [hidden]"]),
+    ):
+        text = text_of(browser, section)
+        for word in words:
+            if word not in text:
+                fault(f"{section}: no {word!r} in {text!r}")
+    if "c2VjcmV0" in browser.value("JSON.stringify(last) + document.body.innerHTML"):
+        fault("the page has the secret of the Corefile")
+    if browser.value("document.getElementsByTagName('img').length"):
+        fault("a name that was asked for became markup")
+
+
+def schemes(browser, folder):
+    colours = {}
+    for scheme in ("light", "dark"):
+        browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        style = "getComputedStyle(document.body)"
+        colours[scheme] = [sum(int(part) for part in browser.value(f"{style}.{name}").strip("rgb()").split(","))
+                           for name in ("backgroundColor", "color")]
+        if folder:
+            import base64
+
+            browser.ask("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+            shot = browser.ask("Page.captureScreenshot", captureBeyondViewport=True)
+            (folder / f"status-{scheme}.png").write_bytes(base64.b64decode(shot["data"]))
+    if not (colours["light"][0] > 600 > 300 > colours["light"][1]):
+        fault(f"light is not dark on light: {colours['light']}")
+    if not (colours["dark"][0] < 150 < 500 < colours["dark"][1]):
+        fault(f"dark is not light on dark: {colours['dark']}")
+
+
+def quiet(browser, health, complaints_allowed):
+    """No request to anybody else; no complaint on the console."""
+    browser.value("1")  # whatever was said before
+    for event in browser.events:
+        method, params = event.get("method"), event.get("params", {})
+        if method == "Network.requestWillBeSent":
+            url = params["request"]["url"]
+            if not url.startswith((f"http://127.0.0.1:{health}/status", "data:", "about:")):
+                fault(f"the page asks for {url}")
+        if complaints_allowed:
+            continue
+        if method == "Runtime.exceptionThrown":
+            fault(f"the page fails: {params['exceptionDetails']}")
+        if method in ("Runtime.consoleAPICalled", "Log.entryAdded"):
+            fault(f"the console says: {params}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("corelane", type=pathlib.Path)
+    parser.add_argument("--screenshots", type=pathlib.Path)
+    arguments = parser.parse_args()
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if not program:
+        print("skipped: status page: Chromium is not here")
+        return
+    health = free_port()
+    corefile = COREFILE.replace("HEALTH", str(health)).replace("UPSTREAM", str(free_port()))
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(arguments.corelane, corefile.replace("METRICS", str(free_port())))
+        browser = Browser(program, folder)
+        try:
+            look(browser, server, health)
+            schemes(browser, arguments.screenshots)
+            quiet(browser, health, complaints_allowed=False)
+            server.end()
+            browser.until("document.getElementById('state').textContent.startsWith('no answer')")
+            quiet(browser, health, complaints_allowed=True)
+        finally:
+            browser.end()
+            server.end()
+
+
+main()
+for line in faults:
+    print(line)
+sys.exit(bool(faults))
