@@ -9,6 +9,7 @@ use super::super::corefile::{Corefile, CorefileError, OptionLine, Stanza, Token}
 use super::super::crew::Crew;
 use super::super::ready::Readiness;
 use super::super::source;
+use super::super::status::Status;
 use super::report::Report;
 use super::{Asked, walk};
 use crate::data::transport::engine::Engine;
@@ -33,6 +34,7 @@ impl Server {
         let (mut next_sink, mut next_listener) = (0, 0);
         let mut ground = Ground {
             tally: &crew.tally,
+            status: &Status::new(&crew.tally, 1, crew.engine.as_str()),
             readiness: &readiness,
             turns: &crew.turns,
             workers: crew.workers,
