@@ -17,8 +17,8 @@ pub fn lines_to_try(port: u16) -> String {
     let mut text = String::from("Try, in another terminal:\n");
     for rest in [
         "web.default.svc.cluster.local",
-        "_postgres._tcp.db.data.svc.cluster.local SRV",
-        "docs.data.svc.cluster.local",
+        "_postgres._tcp.db.backend.svc.cluster.local SRV",
+        "docs.backend.svc.cluster.local",
         "-x 10.96.0.80",
         "any.apps.example.org AAAA",
         "printer.lan",

@@ -99,6 +99,8 @@
 //!   `corelane_kubernetes_trouble_total{kind, reason}`,
 //!   `corelane_kubernetes_malformed_total{kind}`, `corelane_kubernetes_refused_total{kind}`,
 //!   `corelane_kubernetes_checks_total{kind}`, `corelane_kubernetes_repaired_total{kind}`: watching.
+//! * `corelane_kubernetes_top_level_namespaces_total`: namespaces that appeared with the name of a
+//!   top-level domain, of which names are taken for those of services (CVE-2022-2835).
 //!
 //! ## Examples
 //!
@@ -150,6 +152,12 @@
 //!   has none.
 //! * The addresses of `bind` are known for NS records, whatever form they have.
 //! * Endpoints that are names are an alias only where there are no addresses beside them.
+//! * `ns.dns.ZONE` and the zone's NS records are there whatever the letters of the zone in the
+//!   question; CoreDNS knows them in lower case only.
+//! * A reverse name of an IPv6 address has exactly 32 digits (RFC 3596 section 2.5); with labels left
+//!   of them it does not exist. CoreDNS answers with up to three more.
+//! * Of several services with the same address, the PTR record names always the same one; CoreDNS
+//!   names any of them.
 
 pub mod answers;
 mod clients;

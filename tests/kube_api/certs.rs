@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
@@ -22,14 +22,25 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// What a server with these names and years of validity says of itself.
-    pub fn server(&self, names: &[&str], years: (i32, i32)) -> Arc<ServerConfig> {
+    /// A certificate for these names and years, and its key.
+    fn certificate(&self, names: &[&str], years: (i32, i32)) -> (Certificate, KeyPair) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
+    }
+
+    /// A certificate for these names and its key, PEM.
+    pub fn pair(&self, names: &[&str]) -> (String, String) {
+        let (certificate, key) = self.certificate(names, (2020, 2120));
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// What a server with these names and years of validity says of itself.
+    pub fn server(&self, names: &[&str], years: (i32, i32)) -> Arc<ServerConfig> {
+        let (certificate, key) = self.certificate(names, years);
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

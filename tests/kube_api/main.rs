@@ -5,12 +5,16 @@
     reason = "the bans guard the query path: this program is a server and waits for another"
 )]
 
+mod applying;
 mod certs;
+mod cluster;
 mod connecting;
 mod model;
 #[path = "../ports/mod.rs"]
 mod ports;
+mod process;
 mod queries;
+mod real;
 mod server;
 mod serving;
 mod starting;

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
@@ -51,6 +52,8 @@ pub enum Fault {
     Slow,
     /// The body is cut off after so many octets.
     Torn(usize),
+    /// Answered when [`Server::release`] says so.
+    Held,
 }
 
 /// How watches end.
@@ -83,6 +86,11 @@ struct State {
     tokens: Vec<Option<String>>,
     wanted_token: Option<String>,
     streaming: Streaming,
+    /// Plurals that are not served.
+    lacking: Vec<String>,
+    /// Requests that are held, and the most that ever were at once.
+    held: Vec<oneshot::Sender<()>>,
+    held_most: usize,
     /// Objects of a page, whatever is asked for.
     page: usize,
     connections: Vec<AbortHandle>,
@@ -168,6 +176,24 @@ impl Server {
     /// The bearer token without which everything is refused with 401.
     pub fn token(&self, token: &str) {
         lock(&self.state).wanted_token = Some(token.into());
+    }
+
+    /// Serves no such objects, as a server that is older than they are.
+    pub fn lack(&self, plural: &str) {
+        lock(&self.state).lacking.push(plural.into());
+    }
+
+    /// How many requests are held now, and the most that were at once.
+    pub fn held(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.held.len(), state.held_most)
+    }
+
+    /// Answers the requests that are held.
+    pub fn release(&self) {
+        for held in lock(&self.state).held.drain(..) {
+            let _ = held.send(());
+        }
     }
 
     pub fn fault(&self, plural: &str, verb: &'static str, fault: Fault) {
@@ -389,6 +415,13 @@ impl State {
         Reply::frames(receiver)
     }
 
+    fn hold(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.held.push(sender);
+        self.held_most = self.held_most.max(self.held.len());
+        receiver
+    }
+
     fn answer(&mut self, request: &Request<Incoming>) -> Reply {
         let target = request.uri().to_string();
         let query: HashMap<String, String> = pairs(request.uri().query().unwrap_or_default());
@@ -397,6 +430,9 @@ impl State {
         let token = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap());
         self.requests.push(target);
         self.tokens.push(token.map(str::to_owned));
+        if self.lacking.contains(&plural) {
+            return Reply::whole(404, "404 page not found\n".into());
+        }
         let faults = self.faults.get_mut(&(plural.clone(), if watch { "watch" } else { "list" }));
         let fault = faults.and_then(VecDeque::pop_front);
         if let Some(Fault::Status(code, after)) = fault {
@@ -412,6 +448,7 @@ impl State {
             Some(Fault::Slow) => reply.piece = 1,
             Some(Fault::Torn(after)) => reply.tear(after),
             Some(Fault::Hang) => reply.hangs = true,
+            Some(Fault::Held) => reply.held = Some(self.hold()),
             _ => {}
         }
         reply
@@ -449,13 +486,15 @@ struct Reply {
     rest: Bytes,
     /// Whether not even its head is sent.
     hangs: bool,
+    /// Told when its head may be sent.
+    held: Option<oneshot::Receiver<()>>,
 }
 
 impl Reply {
     fn frames(frames: UnboundedReceiver<io::Result<Bytes>>) -> Self {
         let rest = Bytes::new();
-        let hangs = false;
-        Self { code: 200, after: None, frames, piece: usize::MAX, torn: None, rest, hangs }
+        let (hangs, held) = (false, None);
+        Self { code: 200, after: None, frames, piece: usize::MAX, torn: None, rest, hangs, held }
     }
 
     fn whole(code: u16, body: String) -> Self {
@@ -514,8 +553,11 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<Mute
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let reply = lock(&state).answer(&request);
+        let mut reply = lock(&state).answer(&request);
         async move {
+            if let Some(held) = reply.held.take() {
+                drop(held.await);
+            }
             if reply.hangs {
                 std::future::pending::<()>().await;
             }

@@ -1,133 +1,14 @@
 //! The whole server beside an API server: what is asked over real sockets while the cluster changes,
 //! while the API server is away, and over restarts and reloads.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::op::ResponseCode;
 use serde_json::json;
-use tokio::time::sleep;
 
-use super::ports::Port;
+use super::process::{Process, corefile};
 use super::server::Server;
-use super::{PATIENCE, folder, run, service, until};
-
-/// A server process in a folder of its own.
-struct Process {
-    child: Child,
-    folder: PathBuf,
-    address: SocketAddr,
-    _port: Port,
-    metrics: Port,
-}
-
-/// What came back: the rcode, the addresses, and the codes of extended errors.
-type Answer = (ResponseCode, Vec<Ipv4Addr>, Vec<u16>);
-
-impl Process {
-    /// Starts on a Corefile; it need not serve yet.
-    fn start(folder: &Path, options: &str) -> Self {
-        std::fs::write(folder.join("Corefile"), corefile(options)).expect("a Corefile");
-        let [port, metrics] = [Port::free(), Port::free()];
-        let output = std::fs::File::create(folder.join("output")).expect("a file");
-        let child = Command::new(env!("CARGO_BIN_EXE_corelane"))
-            .args(["-conf", "Corefile", "-dns.port", &port.number.to_string()])
-            .env("METRICS", metrics.number.to_string())
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stderr(output.try_clone().expect("an open file"))
-            .stdout(output)
-            .spawn()
-            .expect("a server");
-        let address = SocketAddr::from(([127, 0, 0, 1], port.number));
-        Self { child, folder: folder.to_owned(), address, _port: port, metrics }
-    }
-
-    /// Asks for the addresses of a name; none if nothing comes back.
-    fn ask(&self, name: &str) -> Option<Answer> {
-        let mut query = Message::new(7, MessageType::Query, OpCode::Query);
-        query.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
-        query.set_edns(Edns::new());
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
-        socket.send_to(&query.to_vec().expect("a message"), self.address).ok()?;
-        let mut octets = [0; 4096];
-        let (len, _) = socket.recv_from(&mut octets).ok()?;
-        let reply = Message::from_vec(&octets[..len]).expect("a message");
-        let mut addresses: Vec<Ipv4Addr> = Vec::new();
-        for record in &reply.answers {
-            if let RData::A(address) = &record.data {
-                addresses.push(address.0);
-            }
-        }
-        let options = reply.edns.iter().flat_map(|edns| edns.options().as_ref());
-        let errors = options.filter_map(|(_, option)| match option {
-            // Extended DNS Error (RFC 8914 section 2).
-            EdnsOption::Unknown(15, data) => Some(u16::from_be_bytes([data[0], data[1]])),
-            _ => None,
-        });
-        Some((reply.metadata.response_code, addresses, errors.collect()))
-    }
-
-    /// Waits until a name is answered like this.
-    async fn answers(&self, name: &str, rcode: ResponseCode, addresses: &[&str], errors: &[u16]) {
-        let addresses: Vec<Ipv4Addr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        let wanted = Some((rcode, addresses, errors.to_vec()));
-        let mut last = None;
-        let began = std::time::Instant::now();
-        while began.elapsed() < PATIENCE {
-            last = self.ask(name);
-            if last == wanted {
-                return;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{name}: {last:?} instead of {wanted:?}\n{}", self.output());
-    }
-
-    /// The value of a series of the metrics, if it is there.
-    fn metric(&self, series: &str) -> Option<f64> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics.number)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
-        let mut values = page.lines().filter_map(|line| line.strip_prefix(series));
-        values.next()?.trim().parse().ok()
-    }
-
-    fn output(&self) -> String {
-        std::fs::read_to_string(self.folder.join("output")).unwrap_or_default()
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let done = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(done.is_ok_and(|status| status.success()));
-    }
-
-    /// Ends it as an operator does.
-    async fn stop(&mut self) {
-        self.signal("TERM");
-        until("the server has ended", || self.child.try_wait().is_ok_and(|s| s.is_some())).await;
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn corefile(options: &str) -> String {
-    format!(". {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n{options}\n    }}\n}}\n")
-}
+use super::{folder, run, service, until};
 
 fn endpoint(server: &Server) -> String {
     format!("        endpoint {}", server.url())
@@ -244,6 +125,27 @@ fn a_restart_serves_what_was_known_and_says_so() {
         server.resume().await;
         process.answers(WEB, NXDomain, &[], &[]).await;
         process.answers(NEW, NoError, &["10.96.0.2"], &[]).await;
+    });
+}
+
+#[test]
+fn a_server_without_slices_is_told_to_be_too_old() {
+    run(async {
+        let server = cluster().await;
+        server.lack("endpointslices");
+        let options = format!("{}\n        startup_timeout 10ms", endpoint(&server));
+        let process = Process::start(&folder("too-old"), &options);
+        process.answers(WEB, NoError, &["10.96.0.1"], &[]).await;
+        process.answers(NEW, ServFail, &[], &[14]).await;
+        let words = "failed to watch endpointslices: 404 Not Found: 404 page not found (the server \
+                     is older than Kubernetes 1.21, the first with EndpointSlice of \
+                     discovery.k8s.io/v1)";
+        process.says(words).await;
+        let asked =
+            || server.requests().iter().filter(|one| one.contains("/endpointslices?")).count();
+        until("it is asked again and again", || asked() > 3).await;
+        let said = process.output().matches(words).count();
+        assert!(said < 3, "{said} lines for {} requests", asked());
     });
 }
 

@@ -310,6 +310,26 @@ fn lists_wait_for_their_turns() {
 }
 
 #[test]
+fn so_many_requests_wait_at_once_as_may() {
+    run(async {
+        for (inflight, most) in [(0, 2), (1, 1)] {
+            let server = Server::start().await;
+            server.put("services", service("a", "10.96.0.1"));
+            server.fault("services", "watch", Fault::Held);
+            server.fault("endpointslices", "watch", Fault::Held);
+            let limits = Limits { inflight, ..Limits::default() };
+            let client = Client::start(Settings { limits, ..settings(&server.url()) });
+            for _ in 0..2 / most {
+                until("requests wait", || server.held().0 == most).await;
+                server.release();
+            }
+            client.synced().await;
+            assert_eq!(server.held(), (0, most));
+        }
+    });
+}
+
+#[test]
 fn a_lost_server_leaves_what_was_known() {
     run(async {
         let (server, client) = synced(Streaming::Yes).await;

@@ -171,7 +171,8 @@ impl Watch {
                     continue;
                 }
                 Err(trouble) => {
-                    self.fail("list", &trouble).await;
+                    // A streaming list is a watch, to the server's roles too.
+                    self.fail(if streaming { "watch" } else { "list" }, &trouble).await;
                     reason = trouble.reason();
                     sleep(backoff.next(&trouble)).await;
                     continue;
@@ -502,7 +503,18 @@ impl Watch {
                      {group:?})"
                 );
             }
-            Trouble::Missing(_) | Trouble::Malformed(_) => key = format!("{key} {kind}"),
+            Trouble::Missing(_) => {
+                key = format!("{key} {kind}");
+                line += match kind {
+                    Kind::Slices | Kind::ImportSlices => {
+                        " (the server is older than Kubernetes 1.21, the first with EndpointSlice \
+                         of discovery.k8s.io/v1)"
+                    }
+                    Kind::Imports => " (ServiceImport of multicluster.x-k8s.io is not installed)",
+                    _ => "",
+                };
+            }
+            Trouble::Malformed(_) => key = format!("{key} {kind}"),
             _ => {}
         }
         let Some(line) = self.journal.admit(Instant::now(), &key, &line) else { return };
