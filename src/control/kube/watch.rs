@@ -160,16 +160,17 @@ impl Watch {
         let mut reason = "start";
         loop {
             self.counts.list(reason);
-            let listed = match streaming {
+            let streamed = match streaming {
                 true => self.stream().await.map(Some),
+                false => Err(Trouble::NotStreaming),
+            };
+            streaming = !matches!(streamed, Err(Trouble::NotStreaming));
+            let listed = match streaming {
+                true => streamed,
                 false => self.list().await.map(|()| None),
             };
             let open = match listed {
                 Ok(open) => open,
-                Err(Trouble::NotStreaming) => {
-                    streaming = false;
-                    continue;
-                }
                 Err(trouble) => {
                     // A streaming list is a watch, to the server's roles too.
                     self.fail(if streaming { "watch" } else { "list" }, &trouble).await;
