@@ -241,6 +241,19 @@ pub const EVENT_BYTES_MAX: usize = 768;
 /// Events from one worker that wait for control; more are dropped and counted.
 pub const EVENTS_MAX: usize = 1024;
 
+/// Queries that `trace` lets wait for their collector at most, whatever its option says: some hundred
+/// megabytes.
+pub const TRACE_SPANS_MAX: usize = 100_000;
+
+/// Spans that `trace` sends in one request at most: some megabytes.
+pub const TRACE_BATCH_SPANS_MAX: usize = 10_000;
+
+/// Seconds that a collector of traces may take for a request.
+pub const TRACE_SECONDS_MAX: u64 = 5;
+
+/// Octets of its answer: it has nothing to say but a status.
+pub const TRACE_ANSWER_BYTES_MAX: usize = 1 << 16;
+
 /// The largest factor of `dnstap`'s QUEUE, and the messages that it counts in: CoreDNS's.
 pub const DNSTAP_QUEUE_MAX: usize = 4_096;
 /// Messages of one QUEUE.

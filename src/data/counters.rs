@@ -1,6 +1,7 @@
 //! The worker's own counters: what happened to queries outside of any plugin.
 
 use super::tally::{BUCKETS_TIME, Counter, Family, Histogram, Latency, Tally, families};
+use crate::plugin::registry::NAMES;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $field:ident: $name:literal, $help:literal;)*) => {
@@ -81,6 +82,8 @@ pub struct LinkTimes {
     pub own: Latency,
     /// What it waited, for each wait.
     pub wait: Histogram,
+    /// Place of the plugin's name in `registry::NAMES`.
+    pub plugin: u8,
 }
 
 impl LinkTimes {
@@ -98,6 +101,11 @@ impl LinkTimes {
             "Time that a plugin had a query wait, for an upstream or another query (sampled).",
         );
         let labels = [server, plugin];
-        Self { own: tally.latency(&OWN, &labels), wait: tally.histogram(&WAIT, &labels) }
+        let place = NAMES.iter().position(|name| *name == plugin);
+        Self {
+            own: tally.latency(&OWN, &labels),
+            wait: tally.histogram(&WAIT, &labels),
+            plugin: place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX),
+        }
     }
 }

@@ -305,7 +305,7 @@ registry! {
         bufsize = bufsize::Bufsize;
         bind = bind::Bind;
         debug = debug::Debug;
-        trace;
+        trace = trace::Trace;
         ready = ready::Ready;
         health = health::Health;
         pprof;
@@ -353,6 +353,7 @@ registry! {
     links {
         Counting(super::prometheus::Counting) "prometheus";
         Cancel(super::cancel::Cancel) "cancel";
+        Trace(super::trace::Link) "trace";
         Nsid(super::nsid::Nsid) "nsid";
         Cache(super::cache::Link) "cache";
         Bufsize(super::bufsize::Bufsize) "bufsize";

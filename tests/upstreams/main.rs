@@ -19,6 +19,7 @@ mod secure;
 #[allow(dead_code, reason = "conversations do more with a server")]
 mod server;
 mod streams;
+mod tracing;
 mod unbound;
 mod upstream;
 

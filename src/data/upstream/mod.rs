@@ -10,7 +10,7 @@ pub mod compose;
 mod https;
 pub mod inbox;
 pub mod network;
-mod secret;
+pub mod secret;
 mod stream;
 pub mod table;
 pub mod wires;

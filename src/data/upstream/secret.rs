@@ -1,4 +1,5 @@
-//! Random octets that nobody may guess: ids, sockets and letter case of queries to upstreams.
+//! Random octets that nobody may guess: ids, sockets and letter case of queries to upstreams, ids of
+//! traces.
 //!
 //! They come from the kernel's generator, a buffer at a time: one system call for some hundred
 //! queries. Octets are wiped as they are handed out. RFC 5452 section 9.
@@ -6,7 +7,7 @@
 use crate::limits::SECRET_BYTES;
 
 /// A worker's supply.
-pub(super) struct Secrets {
+pub struct Secrets {
     buffer: Box<[u8; SECRET_BYTES]>,
     /// Octets that are used up.
     used: usize,

@@ -14,6 +14,7 @@
 //!
 //! Cost of an exchange by UDP: no allocation and no system call of its own in the steady state.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
@@ -473,6 +474,12 @@ impl Upstreams {
         if let Some(known) = &mut self.known[held.known as usize] {
             known.alone = true;
         }
+    }
+
+    /// Where the upstream with this id listens, if it has been met.
+    pub fn address(&self, upstream: u32) -> Option<SocketAddr> {
+        let mut known = self.known.iter().flatten();
+        known.find(|known| known.upstream.id == upstream).map(|known| known.upstream.address)
     }
 
     /// The id of the upstream that a flight asks.
