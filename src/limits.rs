@@ -357,6 +357,21 @@ pub const STREAM_SWEEP_NANOS: u64 = 250_000_000;
 
 /// What a connection is given to ask its first question, when its listener is closing.
 pub const STREAM_FRESH_NANOS: u64 = 500_000_000;
+/// How long a connection is quiet before it is closed, once another process has the listener: a client
+/// that keeps one open and asks again within it loses nothing.
+pub const STREAM_HANDED_ON_NANOS: u64 = 2_000_000_000;
+
+/// Octets of one message of a hand-over: what a socket pair takes at once whatever its buffers are.
+pub const HAND_OVER_BYTES_MAX: usize = 65_536;
+/// Descriptors of one message: the kernel refuses more than 253.
+pub const HAND_OVER_DESCRIPTORS_MAX: usize = 200;
+/// Descriptors of one hand-over: 64 addresses on 256 cores, UDP and TCP.
+pub const HAND_OVER_DESCRIPTORS_TOTAL_MAX: usize = 32_768;
+/// What a successor is given from when it has the sockets until it serves, and a server that shall stop
+/// waits for a successor that has begun.
+pub const HAND_OVER_SECONDS_MAX: u64 = 30;
+/// For one message to be taken or come, where it is due: both sides only copy.
+pub const HAND_OVER_MESSAGE_SECONDS_MAX: u64 = 5;
 
 /// Pause after a failed accept(2): descriptors come back when connections end, and nothing tells.
 pub const STREAM_ACCEPT_PAUSE_NANOS: u64 = 100_000_000;

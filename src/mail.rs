@@ -32,7 +32,16 @@ pub enum Mail {
     /// A question is to be walked as if a client had asked it, and all of its way told.
     Demand(Box<Demand>),
     /// Serve what has arrived and what is parked, accept no new connections, then end.
-    Drain,
+    Drain(Ending),
+}
+
+/// What becomes of a worker's sockets when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// They end with it: what they hold is answered first.
+    Closed,
+    /// Another process goes on with them: what they hold is left to it.
+    HandedOn,
 }
 
 /// One worker's ring. Its descriptor becomes readable when mail comes in for a sleeper.

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
-use corelane::control::supervisor::{Signals, Supervisor};
+use corelane::control::signals::Signals;
+use corelane::control::supervisor::Supervisor;
 use corelane::control::{
     check, compile, diff, explain, logging, manual, migrate, queries, sample, source, version,
 };

@@ -6,13 +6,16 @@
 
 #![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
 
 /// Turns the −1 of a system call into `errno`.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -202,25 +205,45 @@ pub fn addresses() -> io::Result<Vec<SocketAddr>> {
     addresses_where(|_| true)
 }
 
+/// The first network interface that has the address.
+///
+/// # Errors
+/// The kernel has no memory for the list.
+pub fn interface_with(ip: IpAddr) -> io::Result<Option<String>> {
+    let mut found = None;
+    each_address(|name, address| {
+        if address.ip() == ip && found.is_none() {
+            found = Some(String::from_utf8_lossy(name).into_owned());
+        }
+    })?;
+    Ok(found)
+}
+
 fn addresses_where(wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    each_address(|name, address| addresses.extend(wanted(name).then_some(address)))?;
+    Ok(addresses)
+}
+
+/// Calls `found` with the name of an interface and an address of it, for each there is.
+fn each_address(mut found: impl FnMut(&[u8], SocketAddr)) -> io::Result<()> {
     let mut list = std::ptr::null_mut();
     // SAFETY: `list` is writable; what it points to afterwards is freed below, once.
     check(unsafe { libc::getifaddrs(&mut list) })?;
-    let mut addresses = Vec::new();
     let mut at = list;
     // SAFETY: getifaddrs gives a list that ends in null, each entry valid until it is freed.
     while let Some(entry) = unsafe { at.as_ref() } {
         at = entry.ifa_next;
         // SAFETY: the name is a valid C string for as long as the entry.
         let name = unsafe { CStr::from_ptr(entry.ifa_name) };
-        if wanted(name.to_bytes()) {
-            // SAFETY: the address is null or that of a sockaddr of its family.
-            addresses.extend(unsafe { socket_address(entry.ifa_addr) });
+        // SAFETY: the address is null or that of a sockaddr of its family.
+        if let Some(address) = unsafe { socket_address(entry.ifa_addr) } {
+            found(name.to_bytes(), address);
         }
     }
     // SAFETY: the list is getifaddrs's and nothing borrows from it any more.
     unsafe { libc::freeifaddrs(list) };
-    Ok(addresses)
+    Ok(())
 }
 
 /// Reads a sockaddr; `None` for null and for families other than IP.
@@ -295,6 +318,222 @@ pub fn hostname() -> OsString {
     }
     let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     OsString::from_vec(name[..len].to_vec())
+}
+
+/// Sends octets and descriptors (SCM_RIGHTS) by a connected Unix socket, without waiting; on a socket
+/// of packets they are one.
+///
+/// # Errors
+/// `WouldBlock`: the socket's buffer is full. Else the peer is gone, or something is too long.
+pub fn send_with(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut iovec =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: plain C struct, for which all zeroes (null pointers, no lengths) is valid.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_iov = &raw mut iovec;
+    header.msg_iovlen = 1;
+    let size = size_of_val(&raw[..]);
+    // SAFETY: arithmetic on a length that fits: descriptors are 32-bit numbers.
+    let space = unsafe { libc::CMSG_SPACE(size as u32) } as usize;
+    // Of eight octets each, so that it is aligned for `cmsghdr`.
+    let mut control = vec![0u64; space.div_ceil(8)];
+    if !raw.is_empty() {
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = space as _;
+        // SAFETY: `control` is aligned for a `cmsghdr` and holds CMSG_SPACE of the descriptors, which
+        // are copied behind it.
+        unsafe {
+            let message = libc::CMSG_FIRSTHDR(&header);
+            (*message).cmsg_level = libc::SOL_SOCKET;
+            (*message).cmsg_type = libc::SCM_RIGHTS;
+            (*message).cmsg_len = libc::CMSG_LEN(size as u32) as _;
+            libc::CMSG_DATA(message)
+                .cast::<RawFd>()
+                .copy_from_nonoverlapping(raw.as_ptr(), raw.len());
+        }
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header points to `iovec`, `bytes` and `control`, all alive and of the lengths said.
+    match unsafe { libc::sendmsg(socket.as_raw_fd(), &header, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Receives what [`send_with`] sends: octets into `bytes`, at most `most` descriptors. No octets and
+/// no descriptors: the peer has closed.
+///
+/// # Errors
+/// `WouldBlock`: nothing is there. `InvalidData`: it was longer than there is room for.
+pub fn receive_with(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    most: usize,
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut iovec = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: plain C struct, for which all zeroes (null pointers, no lengths) is valid.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: arithmetic on a length that fits: `most` is a bound of ours.
+    let space = unsafe { libc::CMSG_SPACE((most * size_of::<RawFd>()) as u32) } as usize;
+    let mut control = vec![0u64; space.div_ceil(8)];
+    header.msg_iov = &raw mut iovec;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = space as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header points to `iovec`, `bytes` and `control`, all writable for the lengths said.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has written well-formed control messages; one of SCM_RIGHTS holds descriptors
+    // that are ours now, as many as fit its length.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(&header);
+        while let Some(found) = message.as_ref() {
+            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let data = libc::CMSG_DATA(message);
+                let octets = found.cmsg_len as usize - (data as usize - message as usize);
+                for index in 0..octets / size_of::<RawFd>() {
+                    let raw = data.cast::<RawFd>().add(index).read_unaligned();
+                    descriptors.push(OwnedFd::from_raw_fd(raw));
+                }
+            }
+            message = libc::CMSG_NXTHDR(&header, message);
+        }
+    }
+    match header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) {
+        0 => Ok((len, descriptors)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Has the runtime watch a socket.
+///
+/// # Errors
+/// The runtime cannot: no descriptor, no memory.
+pub fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` gives the same descriptor every time, and keeps it open as long as it lives,
+    // which is as long as the registration.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+/// Who is at the other end of a Unix socket, as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Process id, as this process sees it; 0 if it is in a space of processes that we do not see.
+    pub pid: u32,
+    /// Effective user id when it connected.
+    pub uid: u32,
+}
+
+/// Asks the kernel who is at the other end (SO_PEERCRED).
+///
+/// # Errors
+/// It is no connected Unix socket.
+pub fn peer_of(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: `peer` is writable for the length that we say.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(Peer { pid: u32::try_from(peer.pid).unwrap_or_default(), uid: peer.uid })
+}
+
+/// The effective user id of this process.
+pub fn user() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The descriptors that whoever started this process has left open for it, from number 3 on. To be
+/// called at most once, before anything else is opened.
+pub fn descriptors_left(count: usize) -> Vec<OwnedFd> {
+    let all = (3..).take(count);
+    // SAFETY: a question about a number; FD_CLOEXEC concerns nobody else.
+    let open = |fd: &RawFd| unsafe { libc::fcntl(*fd, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
+    // SAFETY: it is open, it was opened before this process began, and so nobody in it owns it.
+    all.filter(open).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
+/// Opens a network interface that exists for as long as its descriptor is open (a TUN device that is
+/// not persistent). Nothing is read from it: it is there for its addresses.
+///
+/// # Errors
+/// `NotFound`: there is no /dev/net/tun. `PermissionDenied`: no CAP_NET_ADMIN, or the device may not be
+/// opened. `ResourceBusy`: another process has an interface of this name. `InvalidInput`: the name.
+pub fn open_interface(name: &str) -> io::Result<OwnedFd> {
+    let device = std::fs::File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: plain C struct, for which all zeroes is valid.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    // One is left for the NUL.
+    if name.is_empty() || name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: `request` is an ifreq, readable and writable for the length of the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as _, &mut request) })?;
+    Ok(device.into())
+}
+
+/// The kernel's number of a network interface.
+///
+/// # Errors
+/// There is none of this name.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `name` is a C string for the length of the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// There is no such process, or it is another user's.
+pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: plain numbers.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// A look at the children of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// One has ended: its exit status, or 128 and the signal that ended it.
+    Ended(u8),
+    /// There are some, none has ended.
+    Alive,
+    /// There are none.
+    Childless,
+}
+
+/// Takes a child that has ended off the kernel's list, without waiting.
+pub fn reap() -> Reaped {
+    let mut status = 0;
+    // SAFETY: `status` is writable for the length of the call.
+    match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
+        0 => Reaped::Alive,
+        -1 => Reaped::Childless,
+        _ if libc::WIFSIGNALED(status) => Reaped::Ended(128 | libc::WTERMSIG(status) as u8),
+        _ => Reaped::Ended(libc::WEXITSTATUS(status) as u8),
+    }
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub struct Serve {
     pub quiet: bool,
     /// What carries plain UDP and TCP.
     pub io_engine: IoEngine,
+    /// Where a server and its successor find each other.
+    pub hand_over: Option<PathBuf>,
 }
 
 /// Where a configuration comes from.
@@ -183,6 +185,9 @@ struct Flags {
     /// Default port
     #[arg(long = "dns.port", alias = "p", default_value_t = 53)]
     port: u16,
+    /// Directory in which a server that serves already is found, and succeeded without a gap
+    #[arg(long)]
+    hand_over: Option<PathBuf>,
     /// What carries plain UDP and TCP: mmsg or uring (default "mmsg")
     #[arg(long)]
     io_engine: Option<IoEngine>,
@@ -328,6 +333,7 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
         pidfile: flags.pidfile.filter(|path| !path.as_os_str().is_empty()),
         quiet: flags.quiet,
         io_engine: flags.io_engine.map_or_else(from_environment, Ok)?,
+        hand_over: flags.hand_over.filter(|path| !path.as_os_str().is_empty()),
     }))
 }
 
@@ -426,6 +432,7 @@ mod tests {
             pidfile: None,
             quiet: false,
             io_engine: IoEngine::Mmsg,
+            hand_over: None,
         };
         assert_eq!(serve(""), expected);
     }
@@ -522,8 +529,17 @@ mod tests {
     #[test]
     fn the_usage_names_every_flag_once() {
         let usage = usage("corelane");
-        let flags =
-            ["conf", "dns.port", "io-engine", "p", "pidfile", "plugins", "quiet", "version"];
+        let flags = [
+            "conf",
+            "dns.port",
+            "hand-over",
+            "io-engine",
+            "p",
+            "pidfile",
+            "plugins",
+            "quiet",
+            "version",
+        ];
         let named: Vec<_> =
             usage.lines().filter_map(|line| line.strip_prefix("  -")?.split(' ').next()).collect();
         assert_eq!(named, flags);

@@ -18,12 +18,13 @@ use super::corefile::{
     Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
     check_transports,
 };
+use super::hand_over::Inherited;
 use super::status::{Census, Status};
 use crate::data::counters::{LinkTimes, ShedCounters};
 use crate::data::tally::Tally;
 use crate::data::tally::families::DROPPED;
 use crate::data::tally::query::QueryCells;
-use crate::data::transport::sockets::{BindError, Sockets, Steering};
+use crate::data::transport::sockets::{BindError, Given, Sockets, Steering};
 use crate::plugin::dnstap;
 use crate::plugin::registry::{Link, NAMES, Parsed};
 use crate::plugin::site::{Hook, Task, Wanted};
@@ -92,6 +93,8 @@ pub struct Graph {
     unbound: (BTreeMap<SocketAddr, Route>, Vec<Block>),
     /// To be run before it is published.
     pub at_start: Vec<Hook>,
+    /// What is bound already, by another process: binding takes from it.
+    pub inherited: Inherited,
     /// Sinks that are new.
     pub sinks: Vec<(u32, Box<dyn Sink>)>,
 }
@@ -111,18 +114,19 @@ impl Graph {
     /// # Errors
     /// The first address that could not be bound.
     pub fn bind(&mut self, ground: &mut Ground<'_>) -> Result<(), BuildError> {
-        self.bind_by(ground, Sockets::bind)
+        self.bind_by(ground, Sockets::complete)
     }
 
     /// Makes the snapshot whole without binding anything: for questions that control asks itself.
     pub fn bind_nothing(&mut self, ground: &mut Ground<'_>) {
         // Nothing is bound, so nothing fails.
-        drop(self.bind_by(ground, |address, _, _| Ok(Sockets::none(address))));
+        drop(self.bind_by(ground, |address, _, _, _| Ok(Sockets::none(address))));
     }
 
     fn bind_by(&mut self, ground: &mut Ground<'_>, bind: Bind) -> Result<(), BuildError> {
         let (routes, blocks) = std::mem::take(&mut self.unbound);
-        let listeners = listeners(routes, ground, bind).map_err(BuildError::Bind)?;
+        let listeners =
+            listeners(routes, &mut self.inherited, ground, bind).map_err(BuildError::Bind)?;
         let generation = self.snapshot.generation;
         let local = self.facts.iter().flat_map(|facts| &facts.local_options);
         let local_options = local.copied().collect();
@@ -379,6 +383,7 @@ pub fn compile(
         waits: Vec::new(),
         unbound: Default::default(),
         at_start: Vec::new(),
+        inherited: Inherited::default(),
         sinks: Vec::new(),
     };
     let mut blocks = Vec::new();
@@ -428,11 +433,12 @@ fn banner(server: &Server, address: SocketAddr) -> String {
     line
 }
 
-/// What binds an address: with how many sockets, steered how.
-type Bind = fn(SocketAddr, usize, Steering) -> Result<Sockets, BindError>;
+/// What binds an address: with how many sockets, steered how, beside which that are bound.
+type Bind = fn(SocketAddr, usize, Steering, Given) -> Result<Sockets, BindError>;
 
 fn listeners(
     routes: BTreeMap<SocketAddr, Route>,
+    inherited: &mut Inherited,
     ground: &mut Ground<'_>,
     bind: Bind,
 ) -> Result<Vec<Listener>, BindError> {
@@ -449,7 +455,8 @@ fn listeners(
                     Steering::Cpu if !ground.pinned => Steering::Hash,
                     steering => steering,
                 };
-                let sockets = bind(address, ground.workers, steering)?;
+                let given = inherited.take(address);
+                let sockets = bind(address, ground.workers, steering, given)?;
                 (*ground.next_listener, Arc::new(sockets))
             }
         };

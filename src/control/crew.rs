@@ -24,7 +24,7 @@ use crate::data::turn::Turn;
 use crate::data::upstream::table::Upstreams;
 use crate::data::worker::{Seat, Worker};
 use crate::limits::{DETACHED_MAX, DRAIN_SECONDS_MAX, EVENTS_MAX, SPENT_MAX};
-use crate::mail::{Bell, Mail, Mailbox};
+use crate::mail::{Bell, Ending, Mail, Mailbox};
 use crate::publish::{Published, Turns};
 use crate::snapshot::Snapshot;
 use crate::sys;
@@ -204,9 +204,24 @@ impl Crew {
         }
     }
 
+    /// Waits until every worker serves this generation.
+    ///
+    /// # Errors
+    /// They do not, after a time that only a worker without descriptors takes.
+    pub async fn serving(&self, generation: u64) -> Result<(), String> {
+        let latest = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS_MAX);
+        while !self.turns.is_released(generation) {
+            if tokio::time::Instant::now() > latest {
+                return Err("a worker does not start".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
     /// Has the workers serve what has arrived, and waits for their end, which is bounded.
-    pub async fn drain(&mut self) {
-        self.send_all(|| Mail::Drain);
+    pub async fn drain(&mut self, ending: Ending) {
+        self.send_all(|| Mail::Drain(ending));
         let latest = tokio::time::Instant::now() + Duration::from_secs(DRAIN_SECONDS_MAX);
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             if tokio::time::Instant::now() > latest {

@@ -7,26 +7,33 @@
 //!
 //! Signals are CoreDNS's: SIGTERM stops after the lameduck time with the sockets drained, SIGINT
 //! likewise (a second one ends at once), SIGQUIT ends at once, SIGUSR1 reloads, SIGHUP does nothing.
+//! SIGUSR2 is our own: the program is started anew and succeeds this process without a gap. Whoever
+//! has a successor on its way does not stop before that serves, or has failed.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::admin::Admin;
-use super::args::Serve;
+use super::args::{Serve, Source};
 use super::compile::{self, BuildError, Graph, Ground};
 use super::corefile::{Corefile, CorefileError};
 use super::crew::Crew;
+use super::hand_over::link::Link;
+use super::hand_over::offer::{Heard, Offers, Successor};
+use super::hand_over::{Held, claim, standby};
 use super::reload::{Reload, Watch};
+use super::signals::{Signals, Word};
 use super::status::Status;
 use super::{admin, logging, ready, source, version};
-use crate::limits::GENERATIONS_MAX;
+use crate::limits::{GENERATIONS_MAX, HAND_OVER_SECONDS_MAX};
+use crate::mail::Ending;
 use crate::plugin::Sink;
 use crate::plugin::site::Hook;
 
@@ -46,6 +53,9 @@ pub struct Supervisor {
     reload: Reload,
     ready: Arc<ready::Readiness>,
     status: Arc<Status>,
+    offers: Offers,
+    /// To whom this process has succeeded: its end of the link is this process's sign of life.
+    _predecessor: Option<Link>,
     _build_info: crate::data::tally::Gauge,
 }
 
@@ -57,6 +67,8 @@ enum Chore {
     Retire,
     /// A sink wants its tick.
     Sinks,
+    /// A successor is on its way.
+    HandOver(Heard),
 }
 
 /// Why a reload did not happen.
@@ -86,6 +98,8 @@ impl Supervisor {
     /// # Errors
     /// One text of a line or more: what the operator has to change.
     pub async fn start(serve: Serve, signals: &mut Signals) -> Result<Option<Self>, String> {
+        let claim = claim::begin(serve.hand_over.as_deref()).await?;
+        let mut offers = Offers::prepare(serve.hand_over.as_deref())?;
         let corefile = source::load(&serve).map_err(|errors| all(&errors))?;
         let planned = compile::plan(&corefile).map_err(|errors| all(&errors))?;
         let mut crew = Crew::new(&planned, &serve)?;
@@ -114,10 +128,20 @@ impl Supervisor {
             _ = waits.join_all() => {}
             () = signals.stop() => return Ok(None),
         }
+        if let Some(claim) = &claim {
+            graph.inherited = claim.take().await?;
+        }
         graph.bind(&mut ground).map_err(|error| error.to_string())?;
         status.set(&corefile, &graph);
+        graph.inherited.drop_rest();
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
+        let mut predecessor = None;
+        if let Some(claim) = claim {
+            crew.serving(graph.snapshot.generation).await?;
+            predecessor = Some(claim.serving().await?);
+        }
+        offers.open()?;
         let build_info = admin::process::build_info(&crew.tally);
         let reload = Reload::new(&crew.tally);
         let mut this = Self {
@@ -133,6 +157,8 @@ impl Supervisor {
             reload,
             ready,
             status,
+            offers,
+            _predecessor: predecessor,
             _build_info: build_info,
         };
         this.adopt_sinks();
@@ -152,34 +178,107 @@ impl Supervisor {
 
     /// Serves until a signal ends it; the process's exit status.
     pub async fn run(mut self, mut signals: Signals) -> ExitCode {
+        // Until when a stop waits for a successor that has begun.
+        let mut latest = None;
         loop {
+            if let Some(successor) = self.offers.take_successor() {
+                return self.leave(successor, &mut signals).await;
+            }
+            if self.offers.is_asked() {
+                self.give().await;
+            }
+            let waits = self.offers.has_successor();
+            if latest.is_some_and(|latest| !waits || Instant::now() >= latest) {
+                return self.stop(&mut signals).await;
+            }
+            let fixed = self.offers.is_given() || latest.is_some();
             let ended = tokio::select! {
-                word = signals.next() => match word {
-                    Word::Reload => {
-                        tracing::info!("SIGUSR1: Reloading");
-                        match self.reload_now(&mut signals).await {
-                            Err(ReloadError::Ended(word)) => Some(word),
-                            Err(error) => {
-                                tracing::error!("SIGUSR1: {error}");
-                                None
-                            }
-                            Ok(()) => None,
-                        }
-                    }
-                    word => Some(word),
-                },
-                () = self.reload.due() => self.look_for_change(&mut signals).await,
+                word = signals.next() => self.obey(word, fixed, &mut signals).await,
+                () = self.reload.due(), if !fixed => self.look_for_change(&mut signals).await,
+                () = wait_until(latest) => None,
                 chore = self.chore() => {
-                    self.work(chore);
+                    self.work(chore).await;
                     None
                 }
             };
-            if let Some(word) = ended {
-                word.tell();
-                return match word {
-                    Word::Quit => ExitCode::SUCCESS,
-                    _ => self.stop(&mut signals).await,
+            let Some(word) = ended else { continue };
+            word.tell();
+            match word {
+                Word::Quit => return ExitCode::SUCCESS,
+                _ if self.offers.has_successor() && latest.is_none() => {
+                    tracing::info!("Serving on until the successor does");
+                    latest = Some(Instant::now() + Duration::from_secs(HAND_OVER_SECONDS_MAX));
+                }
+                _ => return self.stop(&mut signals).await,
+            }
+        }
+    }
+
+    /// Does what a signal asks for; gives the word if that is to end. `fixed`: nothing may change now.
+    async fn obey(&mut self, word: Word, fixed: bool, signals: &mut Signals) -> Option<Word> {
+        match word {
+            Word::Reload if fixed => tracing::info!("SIGUSR1: not now, a successor takes over"),
+            Word::Reload => {
+                tracing::info!("SIGUSR1: Reloading");
+                match self.reload_now(signals).await {
+                    Err(ReloadError::Ended(word)) => return Some(word),
+                    Err(error) => tracing::error!("SIGUSR1: {error}"),
+                    Ok(()) => {}
+                }
+            }
+            Word::Succeed => {
+                let started = match self.serve.source {
+                    Source::Stdin => Err("what came by standard input cannot be read again".into()),
+                    Source::Sample => Err("the sample ends with its process".into()),
+                    _ => self.offers.start(),
                 };
+                match started {
+                    Ok(()) => tracing::info!("SIGUSR2: Starting a successor"),
+                    Err(error) => tracing::error!("SIGUSR2: no successor: {error}"),
+                }
+            }
+            word => return Some(word),
+        }
+        None
+    }
+
+    /// Gives the successor descriptors of all that is served, workers in their order.
+    async fn give(&mut self) {
+        let mut all = Vec::new();
+        for listener in &self.graph.snapshot.listeners {
+            let (address, sockets) = (listener.address, &listener.sockets);
+            all.extend(sockets.udp.iter().map(|one| (Held::Udp(address), one.as_fd())));
+            all.extend(sockets.tcp.iter().map(|one| (Held::Tcp(address), one.as_fd())));
+        }
+        self.offers.give(&all).await;
+    }
+
+    /// Ends, since a successor serves: nothing more is taken, what has begun is finished.
+    async fn leave(mut self, successor: Successor, signals: &mut Signals) -> ExitCode {
+        let pid = successor.pid();
+        tracing::info!("Process {pid} serves: finishing what has begun");
+        for part in &self.graph.parts {
+            let hooks = part.at_stop.lock().map(|mut hooks| std::mem::take(&mut *hooks));
+            let _ = run_hooks(hooks.unwrap_or_default());
+        }
+        drop(self.admin.set(Vec::new()));
+        self.crew.drain(Ending::HandedOn).await;
+        self.drain_events();
+        self.sinks.values_mut().for_each(|sink| sink.tick(true));
+        drop(self);
+        tracing::info!("Handed over to process {pid}");
+        if !standby::is_needed() {
+            return ExitCode::SUCCESS;
+        }
+        loop {
+            tokio::select! {
+                status = standby::last_child(&successor) => return ExitCode::from(status),
+                word = signals.next() => {
+                    let stops = !matches!(word, Word::Reload | Word::Succeed);
+                    if !standby::hand_on(word.number()) && stops {
+                        return ExitCode::SUCCESS;
+                    }
+                }
             }
         }
     }
@@ -194,11 +293,13 @@ impl Supervisor {
             () = wait_until(self.sinks.values().filter_map(|sink| sink.due()).min()) => {
                 Chore::Sinks
             }
+            heard = self.offers.heard() => Chore::HandOver(heard),
         }
     }
 
-    fn work(&mut self, chore: Chore) {
+    async fn work(&mut self, chore: Chore) {
         match chore {
+            Chore::HandOver(heard) => self.offers.note(heard).await,
             Chore::Events => self.drain_events(),
             Chore::Retire => self.retire(),
             Chore::Sinks => self.sinks.values_mut().for_each(|sink| sink.tick(false)),
@@ -279,9 +380,10 @@ impl Supervisor {
                 _ = &mut waits => return Ok(()),
                 word = signals.next() => match word {
                     Word::Reload => tracing::info!("SIGUSR1: Reloading already"),
+                    Word::Succeed => tracing::info!("SIGUSR2: not now, reloading"),
                     word => return Err(word),
                 },
-                chore = self.chore() => self.work(chore),
+                chore = self.chore() => self.work(chore).await,
             }
         }
     }
@@ -357,6 +459,8 @@ impl Supervisor {
 
     /// Stop hooks, lameduck, then drain; a second SIGINT ends at once.
     async fn stop(mut self, signals: &mut Signals) -> ExitCode {
+        // Who comes now finds nobody, and binds what it needs itself.
+        self.offers = Offers::default();
         let lameduck = self.graph.facts.iter().filter_map(|facts| facts.lameduck).max();
         let mut status = ExitCode::SUCCESS;
         for part in &self.graph.parts {
@@ -377,7 +481,7 @@ impl Supervisor {
             }
         }
         tokio::select! {
-            () = self.crew.drain() => {}
+            () = self.crew.drain(Ending::Closed) => {}
             () = signals.second_interrupt() => return ExitCode::from(2),
         }
         self.drain_events();
@@ -406,77 +510,6 @@ fn endpoints(graph: &Graph) -> Vec<admin::Endpoint> {
 
 fn run_hooks(hooks: Vec<Hook>) -> Result<(), String> {
     hooks.into_iter().try_for_each(|hook| hook())
-}
-
-/// What a signal means.
-enum Word {
-    Quit,
-    Reload,
-    Terminate,
-    Interrupt,
-}
-
-impl Word {
-    /// CoreDNS's line about a signal to stop.
-    fn tell(&self) {
-        match self {
-            Self::Quit => tracing::info!("SIGQUIT: Quitting process immediately"),
-            Self::Terminate => tracing::info!("SIGTERM: Shutting down servers then terminating"),
-            Self::Interrupt => tracing::info!("SIGINT: Shutting down"),
-            Self::Reload => {}
-        }
-    }
-}
-
-/// The signals that are taken, from when this is made: before anything is started, so that none
-/// that comes during the start does what the kernel would do by itself.
-pub struct Signals {
-    quit: Signal,
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    _ignored: Signal,
-}
-
-impl Signals {
-    /// Takes the signals; inside a runtime.
-    ///
-    /// # Errors
-    /// The kernel refuses a handler or the descriptors that it needs.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            quit: signal(SignalKind::quit())?,
-            reload: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            // Taken, and never read: SIGHUP does nothing.
-            _ignored: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Word {
-        tokio::select! {
-            _ = self.quit.recv() => Word::Quit,
-            _ = self.reload.recv() => Word::Reload,
-            _ = self.terminate.recv() => Word::Terminate,
-            _ = self.interrupt.recv() => Word::Interrupt,
-        }
-    }
-
-    /// Waits for a signal to stop, of whatever kind, and tells of it.
-    async fn stop(&mut self) {
-        loop {
-            match self.next().await {
-                Word::Reload => tracing::info!("SIGUSR1: not yet, the server is starting"),
-                word => return word.tell(),
-            }
-        }
-    }
-
-    async fn second_interrupt(&mut self) {
-        self.interrupt.recv().await;
-        tracing::info!("SIGINT: Force quit");
-    }
 }
 
 /// A worker's thread.

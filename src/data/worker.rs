@@ -32,7 +32,7 @@ use crate::limits::{
     BATCH_DATAGRAMS, DRAIN_LOOK_NANOS, LANE_BYTES, LAST_BATCHES_MAX, TURN_BATCHES_MAX,
     TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX, TURN_UPSTREAM_MESSAGES_MAX,
 };
-use crate::mail::{Bell, Mail, Mailbox};
+use crate::mail::{Bell, Ending, Mail, Mailbox};
 use crate::publish::{Published, Turns};
 use crate::snapshot::Snapshot;
 
@@ -151,7 +151,8 @@ pub struct Worker {
     /// Lanes for what streams have framed.
     stream_lane: Lane,
     next_port: usize,
-    draining: bool,
+    /// Set when it is to end.
+    draining: Option<Ending>,
     /// The question whose way is to be told.
     pending: Option<Pending>,
     /// The epoch of the last refresh.
@@ -181,7 +182,7 @@ impl Worker {
             lanes: (0..BATCH_DATAGRAMS).map(|_| Lane::new()).collect(),
             stream_lane: Lane::new(),
             next_port: 0,
-            draining: false,
+            draining: None,
             pending: None,
             refreshed: 0,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -196,8 +197,8 @@ impl Worker {
         let mut emptied = false;
         loop {
             let more = self.turn();
-            if self.draining && !more && self.is_idle() {
-                if emptied {
+            if self.draining.is_some() && !more && self.is_idle() {
+                if emptied || self.draining == Some(Ending::HandedOn) {
                     return;
                 }
                 // Once more, for what came after the reactor last looked; not until it is quiet,
@@ -214,7 +215,10 @@ impl Worker {
     }
 
     fn is_idle(&self) -> bool {
-        self.turn.parked() == 0 && self.ports.streams.is_idle()
+        let quiet = |port: &Port| port.datagrams.is_quiet();
+        self.turn.parked() == 0
+            && self.ports.streams.is_idle()
+            && self.ports.ports.iter().all(quiet)
     }
 
     /// One turn; `true` if there may be more to do at once.
@@ -263,9 +267,12 @@ impl Worker {
                 Mail::Refresh => {}
                 Mail::Published => self.adopt(),
                 Mail::Demand(demand) => self.walk_demanded(*demand),
-                Mail::Drain => {
-                    self.draining = true;
-                    self.ports.streams.drain();
+                Mail::Drain(ending) => {
+                    self.draining = Some(ending);
+                    self.ports.streams.drain(ending);
+                    if ending == Ending::HandedOn {
+                        self.ports.ports.iter_mut().for_each(|port| port.datagrams.stop());
+                    }
                 }
             }
         }
@@ -300,31 +307,29 @@ impl Worker {
     fn open_ports(&mut self) -> io::Result<()> {
         let snapshot = Arc::clone(&self.turn.current().snapshot);
         let Ports { ports, streams, .. } = &mut self.ports;
-        ports.retain(|port| {
-            let kept = snapshot.listener(port.listener).is_some();
-            if !kept {
-                streams.close(port.listener);
-            }
-            kept
-        });
+        ports.retain(|port| snapshot.listener(port.listener).is_some());
+        streams.retain(|listener| snapshot.listener(listener).is_some());
+        let worker = self.seat.index as usize;
         for listener in &snapshot.listeners {
-            if ports.iter().any(|port| port.listener == listener.id) {
+            if !ports.iter().any(|port| port.listener == listener.id) {
+                for udp in listener.sockets.udp_of(worker) {
+                    let local = listener.sockets.local;
+                    ports.push(Port {
+                        listener: listener.id,
+                        datagrams: Datagrams::open(self.seat.engine, udp.try_clone()?, local)?,
+                        late: Vec::new(),
+                        late_len: 0,
+                        unsent: 0,
+                    });
+                }
+            }
+            if streams.listens(listener.id) {
                 streams.reconfigure(listener.id, listener.timeouts);
                 continue;
             }
-            // A listener without sockets is there to be routed by only (`control/explain`).
-            let worker = self.seat.index as usize;
-            let sockets = (listener.sockets.udp.get(worker), listener.sockets.tcp.get(worker));
-            let (Some(udp), Some(tcp)) = sockets else { continue };
-            let udp = udp.try_clone()?;
-            ports.push(Port {
-                listener: listener.id,
-                datagrams: Datagrams::open(self.seat.engine, udp, listener.sockets.local)?,
-                late: Vec::new(),
-                late_len: 0,
-                unsent: 0,
-            });
-            streams.open(listener.id, tcp.try_clone()?, listener.timeouts)?;
+            for tcp in listener.sockets.tcp_of(worker) {
+                streams.open(listener.id, tcp.try_clone()?, listener.timeouts)?;
+            }
         }
         Ok(())
     }
@@ -509,7 +514,7 @@ impl Worker {
     async fn wait(&mut self) {
         let now: Nanos = clock::now();
         // Connections end by themselves: whoever drains looks again soon.
-        let soon = self.draining.then(|| now + DRAIN_LOOK_NANOS);
+        let soon = self.draining.map(|_| now + DRAIN_LOOK_NANOS);
         let sweep = self.turn.core.upstreams.next_sweep();
         let due = self.turn.next_deadline().into_iter().chain(soon).chain(sweep).min();
         if let Some(due) = due {

@@ -67,6 +67,7 @@ fn load(wanted: &args::Explain) -> Result<Corefile, Vec<CorefileError>> {
         port: wanted.port,
         pidfile: None,
         quiet: true,
+        hand_over: None,
         io_engine: args::IoEngine::Mmsg,
     })
 }

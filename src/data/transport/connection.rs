@@ -22,7 +22,8 @@ use super::stream::Listener;
 use crate::data::chain::cx::Client;
 use crate::data::clock::Nanos;
 use crate::limits::{
-    MESSAGE_BYTES_MAX, STREAM_FRESH_NANOS, STREAM_IN_FLIGHT_MAX, STREAM_OUT_BYTES_MAX,
+    MESSAGE_BYTES_MAX, STREAM_FRESH_NANOS, STREAM_HANDED_ON_NANOS, STREAM_IN_FLIGHT_MAX,
+    STREAM_OUT_BYTES_MAX,
 };
 
 /// A connection and the worker's view of it.
@@ -308,7 +309,9 @@ impl Connection {
     /// is given the time to ask.
     fn is_quiet(&self, now: Nanos) -> bool {
         let fresh = self.asked.get() == 0 && now < self.heard.get() + STREAM_FRESH_NANOS;
-        !fresh && self.in_flight.get() == 0 && self.held.borrow().len() == 0 && self.unsent() == 0
+        // The sweep ends those.
+        let stays = fresh || self.listener.is_handed_on();
+        !stays && self.in_flight.get() == 0 && self.held.borrow().len() == 0 && self.unsent() == 0
     }
 
     /// Frames what was read; keeps what is no whole message, or may not be taken yet.
@@ -388,7 +391,8 @@ impl Connection {
             let limit = match (self.asked.get(), self.draining.get()) {
                 (0, true) => STREAM_FRESH_NANOS,
                 (0, false) => timeouts.read,
-                _ => timeouts.idle,
+                (_, true) => timeouts.idle.min(STREAM_HANDED_ON_NANOS),
+                (_, false) => timeouts.idle,
             };
             if late(self.heard.get().max(self.sent.get()), limit) {
                 self.stop_reading();

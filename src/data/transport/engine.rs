@@ -81,6 +81,8 @@ impl Engine {
 pub struct Datagrams {
     way: Way,
     local: SocketAddr,
+    /// Nothing is received any more.
+    stopped: bool,
 }
 
 enum Way {
@@ -104,15 +106,34 @@ impl Datagrams {
             #[cfg(feature = "uring")]
             Engine::Uring => Way::Uring(RingSocket::open(socket, local)?),
         };
-        Ok(Self { way, local })
+        Ok(Self { way, local, stopped: false })
     }
 
     /// Whether a receive may find something.
     pub fn is_ready(&self) -> bool {
         match &self.way {
-            Way::Mmsg { readable, .. } => *readable,
+            Way::Mmsg { readable, .. } => *readable && !self.stopped,
             #[cfg(feature = "uring")]
             Way::Uring(ring) => ring.is_ready(),
+        }
+    }
+
+    /// Receives no more, and leaves what comes to whoever else has the socket. What was received
+    /// before is still to be had.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        #[cfg(feature = "uring")]
+        if let Way::Uring(ring) = &mut self.way {
+            ring.stop();
+        }
+    }
+
+    /// Whether nothing more comes of a socket that was stopped; true of one that goes on.
+    pub fn is_quiet(&self) -> bool {
+        match &self.way {
+            Way::Mmsg { .. } => true,
+            #[cfg(feature = "uring")]
+            Way::Uring(ring) => !self.stopped || ring.is_over(),
         }
     }
 
@@ -122,7 +143,7 @@ impl Datagrams {
         match &mut self.way {
             Way::Mmsg { socket, readable } => {
                 *readable |= matches!(socket.poll_read_ready(cx), Poll::Ready(Ok(_)));
-                *readable
+                *readable && !self.stopped
             }
             #[cfg(feature = "uring")]
             Way::Uring(ring) => ring.poll_ready(cx),

@@ -4,13 +4,16 @@
 //! workers and no worker touches another's socket. Control binds them all before anything else is
 //! started; the number of sockets in a group never changes in a process's life. A wildcard is one
 //! `[::]` socket for both families, or `0.0.0.0` where the machine has no IPv6.
+//!
+//! A process that takes another's place is given that one's sockets, with what waits in them: then
+//! there are at least as many as it was given, and a worker may read several.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limits::{SOCKET_BYTES_WANTED, TCP_BACKLOG_CONNECTIONS};
 use crate::sys;
@@ -35,12 +38,23 @@ pub struct Sockets {
     pub address: SocketAddr,
     /// The address that is bound: another family's wildcard on a machine without IPv6.
     pub local: SocketAddr,
-    /// One for each worker, not blocking.
+    /// Workers that they are for.
+    pub workers: usize,
+    /// One for each worker; more if more were given, fewer if what was given is not shared.
     pub udp: Vec<UdpSocket>,
-    /// One for each worker, not blocking.
+    /// Likewise, not blocking.
     pub tcp: Vec<TcpListener>,
     /// Octets of receive buffer that the kernel granted to each UDP socket.
     pub receive_bytes: usize,
+}
+
+/// Sockets of one address that are bound already, in the order of their group.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// For datagrams.
+    pub udp: Vec<UdpSocket>,
+    /// Listening for streams.
+    pub tcp: Vec<TcpListener>,
 }
 
 /// An address could not be listened on.
@@ -77,7 +91,8 @@ impl std::error::Error for BindError {}
 impl Sockets {
     /// None at all: of a listener that only its address is known of any more.
     pub fn none(address: SocketAddr) -> Self {
-        Self { address, local: address, udp: Vec::new(), tcp: Vec::new(), receive_bytes: 0 }
+        let (udp, tcp) = (Vec::new(), Vec::new());
+        Self { address, local: address, workers: 1, udp, tcp, receive_bytes: 0 }
     }
 
     /// Binds `workers` pairs of sockets to `address`.
@@ -89,21 +104,81 @@ impl Sockets {
         workers: usize,
         steering: Steering,
     ) -> Result<Self, BindError> {
-        let (udp, tcp) = (Vec::new(), Vec::new());
-        let mut sockets = Self { address, local: address, udp, tcp, receive_bytes: 0 };
-        for _ in 0..workers {
-            let tcp = listen(address, Type::STREAM).map_err(|e| failed("tcp", address, e))?;
-            tcp.listen(TCP_BACKLOG_CONNECTIONS).map_err(|e| failed("tcp", address, e))?;
-            sockets.tcp.push(tcp.into());
-            let udp = listen(address, Type::DGRAM).map_err(|e| failed("udp", address, e))?;
-            sockets.receive_bytes = udp.recv_buffer_size().unwrap_or_default();
-            let udp = UdpSocket::from(udp);
-            sockets.local = udp.local_addr().unwrap_or(address);
-            sockets.udp.push(udp);
+        Self::complete(address, workers, steering, Given::default())
+    }
+
+    /// Takes what is bound to `address` already, and binds what is missing for so many workers.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind). Given sockets that let no others share their address are served alone.
+    pub fn complete(
+        address: SocketAddr,
+        workers: usize,
+        steering: Steering,
+        given: Given,
+    ) -> Result<Self, BindError> {
+        let Given { udp, tcp } = given;
+        let alone = |bound: usize, e: &io::Error| bound > 0 && e.kind() == io::ErrorKind::AddrInUse;
+        let adopted = !udp.is_empty();
+        let mut sockets = Self { workers, udp, tcp, ..Self::none(address) };
+        while sockets.tcp.len() < workers {
+            match listen(address, Type::STREAM).and_then(|tcp| {
+                tcp.listen(TCP_BACKLOG_CONNECTIONS)?;
+                Ok(tcp)
+            }) {
+                Ok(tcp) => sockets.tcp.push(tcp.into()),
+                Err(error) if alone(sockets.tcp.len(), &error) => break,
+                Err(error) => return Err(failed("tcp", address, error)),
+            }
         }
-        steer(&sockets.udp, steering).map_err(|e| failed("udp", address, e))?;
+        while sockets.udp.len() < workers {
+            match listen(address, Type::DGRAM) {
+                Ok(udp) => sockets.udp.push(udp.into()),
+                Err(error) if alone(sockets.udp.len(), &error) => break,
+                Err(error) => return Err(failed("udp", address, error)),
+            }
+        }
+        if let Some(first) = sockets.udp.first() {
+            sockets.local = first.local_addr().unwrap_or(address);
+            sockets.receive_bytes = SockRef::from(first).recv_buffer_size().unwrap_or_default();
+        }
+        if adopted {
+            unsteer(&sockets.udp);
+        }
+        steer(&sockets.udp, steering, workers).map_err(|e| failed("udp", address, e))?;
         Ok(sockets)
     }
+
+    /// What a worker receives datagrams from.
+    pub fn udp_of(&self, worker: usize) -> impl Iterator<Item = &UdpSocket> {
+        self.udp.iter().skip(worker).step_by(self.workers.max(1))
+    }
+
+    /// What a worker accepts connections from.
+    pub fn tcp_of(&self, worker: usize) -> impl Iterator<Item = &TcpListener> {
+        self.tcp.iter().skip(worker).step_by(self.workers.max(1))
+    }
+}
+
+/// Makes sockets that somebody else has bound what [`Sockets::bind`] would have made them.
+///
+/// # Errors
+/// The kernel refuses an option that is needed.
+pub fn prepare(given: &Given) -> io::Result<()> {
+    for tcp in &given.tcp {
+        tcp.set_nonblocking(true)?;
+        let _ = SockRef::from(tcp).set_reuse_port(true);
+    }
+    for udp in &given.udp {
+        udp.set_nonblocking(true)?;
+        let (socket, local) = (SockRef::from(udp), udp.local_addr()?);
+        let _ = socket.set_reuse_port(true);
+        widen(&socket);
+        if local.ip().is_unspecified() {
+            set_pktinfo(udp, local.is_ipv6())?;
+        }
+    }
+    Ok(())
 }
 
 fn failed(network: &'static str, address: SocketAddr, cause: io::Error) -> BindError {
@@ -140,13 +215,7 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     if stream {
         socket.set_reuse_address(true)?;
     } else {
-        // Best effort: past net.core.rmem_max with CAP_NET_ADMIN, else what that allows.
-        let wanted = SOCKET_BYTES_WANTED as libc::c_int;
-        let forced = set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &wanted);
-        if forced.is_err() {
-            let _ = socket.set_recv_buffer_size(SOCKET_BYTES_WANTED);
-        }
-        let _ = socket.set_send_buffer_size(SOCKET_BYTES_WANTED);
+        widen(&SockRef::from(&socket));
         if wildcard {
             set_pktinfo(&socket, address.is_ipv6())?;
         }
@@ -155,6 +224,16 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Asks for large buffers. Best effort: past net.core.rmem_max with CAP_NET_ADMIN, else what that
+/// allows.
+fn widen(socket: &SockRef<'_>) {
+    let wanted = SOCKET_BYTES_WANTED as libc::c_int;
+    if set_option(&**socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &wanted).is_err() {
+        let _ = socket.set_recv_buffer_size(SOCKET_BYTES_WANTED);
+    }
+    let _ = socket.set_send_buffer_size(SOCKET_BYTES_WANTED);
 }
 
 fn set_option<T>(socket: &impl AsRawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
@@ -171,7 +250,7 @@ fn set_option<T>(socket: &impl AsRawFd, level: i32, name: i32, value: &T) -> io:
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn set_pktinfo(socket: &Socket, v6: bool) -> io::Result<()> {
+fn set_pktinfo(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     let on: libc::c_int = 1;
     match v6 {
         true => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on),
@@ -179,15 +258,23 @@ fn set_pktinfo(socket: &Socket, v6: bool) -> io::Result<()> {
     }
 }
 
+/// Takes the program of the group away that another process has attached, if it has.
+fn unsteer(sockets: &[UdpSocket]) {
+    let nothing: libc::c_int = 0;
+    if let Some(first) = sockets.first() {
+        let _ = set_option(first, libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF, &nothing);
+    }
+}
+
 /// Attaches a classic BPF program that picks the socket of the group.
-fn steer(sockets: &[UdpSocket], steering: Steering) -> io::Result<()> {
+fn steer(sockets: &[UdpSocket], steering: Steering, workers: usize) -> io::Result<()> {
     let (Some(first), count @ 2..) = (sockets.first(), sockets.len()) else { return Ok(()) };
     let mut code = match steering {
         Steering::Hash => return Ok(()),
         Steering::Spread => vec![load(libc::SKF_AD_RANDOM)],
         Steering::Cpu => {
             let mut code = vec![load(libc::SKF_AD_CPU)];
-            for (index, cpu) in (0..).zip(sys::affinity().into_iter().take(count)) {
+            for (index, cpu) in (0..).zip(sys::affinity().into_iter().take(workers.min(count))) {
                 code.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, cpu as u32, 1));
                 code.push(instruction(libc::BPF_RET | libc::BPF_K, index, 0));
             }

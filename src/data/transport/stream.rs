@@ -37,6 +37,7 @@ use crate::limits::{
     STREAM_ACCEPT_PAUSE_NANOS, STREAM_CONNECTIONS_MAX, STREAM_CONNECTIONS_PER_ADDRESS_MAX,
     STREAM_SWEEP_NANOS,
 };
+use crate::mail::Ending;
 use crate::snapshot::Timeouts;
 
 /// A query that came on a stream.
@@ -109,7 +110,7 @@ pub(super) struct Listener {
     id: u32,
     timeouts: Cell<Timeouts>,
     connections: Cell<usize>,
-    closed: Cell<bool>,
+    closed: Cell<Option<Ending>>,
     /// Of the task that accepts.
     waker: RefCell<Option<Waker>>,
 }
@@ -120,25 +121,35 @@ impl Listener {
     }
 
     pub fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.closed.get().is_some()
     }
 
-    fn close(&self) {
-        self.closed.set(true);
+    /// Whether another process accepts in our place. Clients then have no sign of our end but that of
+    /// their connection: those are let alone until they are quiet for a while.
+    pub fn is_handed_on(&self) -> bool {
+        self.closed.get() == Some(Ending::HandedOn)
+    }
+
+    fn close(&self, ending: Ending) {
+        self.closed.set(Some(ending));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
-    /// The next connection; `None` when the listener is closed and nobody waits to be accepted.
+    /// The next connection; `None` when the listener is closed and nobody waits to be accepted, or
+    /// who waits is left to another process.
     fn poll_accept(
         &self,
         socket: &TcpListener,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
+        if self.is_handed_on() {
+            return Poll::Ready(None);
+        }
         match socket.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-            Poll::Pending if self.closed.get() => Poll::Ready(None),
+            Poll::Pending if self.is_closed() => Poll::Ready(None),
             Poll::Pending => {
                 *self.waker.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
@@ -200,7 +211,7 @@ impl Streams {
             id: listener_id,
             timeouts: Cell::new(timeouts),
             connections: Cell::new(0),
-            closed: Cell::new(false),
+            closed: Cell::new(None),
             waker: RefCell::new(None),
         });
         self.listeners.borrow_mut().push(Rc::clone(&listener));
@@ -210,7 +221,9 @@ impl Streams {
             streams.accept(&listener, &socket).await;
             // Other holders of the socket keep its queue in the kernel: who connects now would
             // wait there for nobody. This refuses them instead.
-            let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Read);
+            if !listener.is_handed_on() {
+                let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Read);
+            }
             streams.accepting.set(streams.accepting.get() - 1);
         });
         Ok(())
@@ -223,13 +236,22 @@ impl Streams {
         }
     }
 
-    /// Stops accepting, once who waits to be accepted has been. The listener's connections are
-    /// closed when they have nothing outstanding.
-    pub fn close(&self, listener_id: u32) {
+    /// Whether a listener accepts here.
+    pub fn listens(&self, listener_id: u32) -> bool {
+        self.listeners.borrow().iter().any(|listener| listener.id == listener_id)
+    }
+
+    /// Stops accepting on all listeners but those that `stays` names, once who waits to be accepted
+    /// has been. The connections are closed when they have nothing outstanding.
+    pub fn retain(&self, stays: impl Fn(u32) -> bool) {
+        self.end(stays, Ending::Closed);
+    }
+
+    fn end(&self, stays: impl Fn(u32) -> bool, ending: Ending) {
         self.listeners.borrow_mut().retain(|listener| {
-            let keep = listener.id != listener_id;
+            let keep = stays(listener.id);
             if !keep {
-                listener.close();
+                listener.close(ending);
             }
             keep
         });
@@ -238,10 +260,10 @@ impl Streams {
         connections.filter(|one| one.listener.is_closed()).for_each(|one| one.drain());
     }
 
-    /// Closes every listener.
-    pub fn drain(&self) {
-        let ids: Vec<u32> = self.listeners.borrow().iter().map(|listener| listener.id).collect();
-        ids.into_iter().for_each(|id| self.close(id));
+    /// Stops accepting on every listener. Of those that are handed on, who waits to be accepted is
+    /// left to the other process, and connections stay until they are quiet for a while.
+    pub fn drain(&self, ending: Ending) {
+        self.end(|_| false, ending);
     }
 
     /// Whether nothing is accepted any more and no connection is left.

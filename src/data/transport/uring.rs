@@ -188,6 +188,8 @@ pub struct RingSocket {
     receives: Vec<Receive>,
     /// How many receives are done.
     ready: usize,
+    /// Receives that are over are not begun anew.
+    stopped: bool,
     sends: Vec<InFlight>,
     #[allow(clippy::vec_box, reason = "a box goes into the operation as it is")]
     free: Vec<Box<Datagram>>,
@@ -208,7 +210,7 @@ impl RingSocket {
         let receives = (0..RING_RECEIVES).map(receive).collect();
         let (sends, free) =
             (Vec::with_capacity(RING_SENDS_MAX), Vec::with_capacity(RING_SENDS_MAX));
-        Ok(Self { socket, local, wildcard, receives, ready: 0, sends, free })
+        Ok(Self { socket, local, wildcard, receives, ready: 0, stopped: false, sends, free })
     }
 
     /// The socket.
@@ -250,7 +252,9 @@ impl RingSocket {
                         datagram.read_into(&mut lanes[count], len, self.local, self.wildcard);
                         count += 1;
                     }
-                    *receive = Receive::InFlight(datagram.receive(self.wildcard));
+                    if !self.stopped {
+                        *receive = Receive::InFlight(datagram.receive(self.wildcard));
+                    }
                 }
                 other => *receive = other,
             }
@@ -293,11 +297,30 @@ impl RingSocket {
     }
 }
 
+impl RingSocket {
+    /// Ends the receives. Those that had a datagram by then are ready; the others are over.
+    pub fn stop(&mut self) {
+        if !std::mem::replace(&mut self.stopped, true) {
+            self.cancel();
+        }
+    }
+
+    /// Whether no receive is under way, and none is ready.
+    pub fn is_over(&self) -> bool {
+        self.receives.iter().all(|receive| matches!(receive, Receive::Over))
+    }
+
+    fn cancel(&mut self) {
+        let datagram = self.free.pop().unwrap_or_else(|| Datagram::new(&self.socket));
+        // Sends are named by the same descriptor: they have been taken by the kernel at once.
+        let all = CancelBuilder::fd(Fd(self.socket.as_raw_fd())).all();
+        drop(datagram.submit(opcode::AsyncCancel2::new(all).build()));
+    }
+}
+
 impl Drop for RingSocket {
     /// Ends the receives: they would hold the socket open, and take datagrams for nobody.
     fn drop(&mut self) {
-        let datagram = self.free.pop().unwrap_or_else(|| Datagram::new(&self.socket));
-        let all = CancelBuilder::fd(Fd(self.socket.as_raw_fd())).all();
-        drop(datagram.submit(opcode::AsyncCancel2::new(all).build()));
+        self.cancel();
     }
 }

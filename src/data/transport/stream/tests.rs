@@ -4,6 +4,7 @@ use super::*;
 use crate::data::clock::{MILLISECOND, SECOND};
 use crate::data::transport::engine::Engine;
 use crate::limits::{STREAM_IN_FLIGHT_MAX, STREAM_OUT_BYTES_MAX, STREAM_READ_BYTES};
+use crate::mail::Ending;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LISTENER: u32 = 7;
@@ -488,7 +489,7 @@ fn draining_answers_what_was_asked_and_refuses_new_connections() {
         asking.write_all(&framed(&[2; 12])).await.unwrap();
         // One that has just come, and asks when it is already too late for a new connection.
         let mut fresh = bench.connect().await;
-        bench.streams.drain();
+        bench.streams.drain(Ending::Closed);
         assert_closed(&mut idle).await;
         fresh.write_all(&framed(&[3; 12])).await.unwrap();
         bench.until(|streams| streams.accepting.get() == 0).await;
