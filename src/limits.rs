@@ -200,6 +200,9 @@ pub const MARK_NANOS: u64 = 10_000_000;
 /// Walks of which one at least is sampled, on average: what a sample costs is nothing among so many.
 pub const MARK_STRIDE_MAX: u32 = 4_096;
 
+/// Seconds that `doctor` waits for the answer to a question: as long as resolvers in pods do.
+pub const DOCTOR_ANSWER_SECONDS_MAX: u64 = 5;
+
 /// Octets of one plugin's frame; more goes into the walk's memory.
 pub const FRAME_BYTES_MAX: usize = 32;
 

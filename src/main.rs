@@ -8,7 +8,8 @@ use corelane::control::corefile::{Corefile, Input};
 use corelane::control::signals::Signals;
 use corelane::control::supervisor::Supervisor;
 use corelane::control::{
-    check, compile, diff, explain, logging, manual, migrate, queries, sample, source, version,
+    check, compile, diff, doctor, explain, logging, manual, migrate, queries, sample, source,
+    version,
 };
 
 #[global_allocator]
@@ -31,7 +32,12 @@ fn main() -> ExitCode {
             let status = diff::run(&wanted, &mut std::io::stdout().lock());
             ExitCode::from(status.unwrap_or(2))
         }
-        Command::Explain(wanted) => tell_way(&wanted),
+        Command::Doctor(wanted) => {
+            once(|| async move { doctor::run(&wanted, &mut std::io::stdout().lock()).await })
+        }
+        Command::Explain(wanted) => {
+            once(|| async move { explain::run(&wanted, &mut std::io::stdout().lock()).await })
+        }
         Command::Queries(wanted) => print_queries(&wanted),
         Command::Migrate(file) => print_migrated(&file),
         Command::Help(plugin) => manual::run(plugin.as_deref()),
@@ -58,15 +64,14 @@ fn tell_faults(wanted: &args::Check) -> ExitCode {
     ExitCode::from(status.unwrap_or(1))
 }
 
-/// `corelane explain`: the way of a question on standard output.
-fn tell_way(wanted: &args::Explain) -> ExitCode {
+/// Runs a sub-command that waits for others, on a runtime of its own.
+fn once<F: Future<Output = std::io::Result<u8>>>(command: impl FnOnce() -> F) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else {
         logging::fatal(&"no runtime: the kernel refuses descriptors");
         return ExitCode::from(1);
     };
-    let status = runtime.block_on(explain::run(wanted, &mut std::io::stdout().lock()));
-    ExitCode::from(status.unwrap_or(1))
+    ExitCode::from(runtime.block_on(command()).unwrap_or(1))
 }
 
 /// `corelane queries`: queries on standard output.

@@ -3,7 +3,7 @@
 //! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
 //! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
 //! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
-//! A sub-command (`check`, `diff`, `explain`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
+//! A sub-command (`check`, `diff`, `doctor`, `explain`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
 //!
 //! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
 //! spelling are derived from clap's own list.
@@ -31,6 +31,8 @@ pub enum Command {
     Diff(Diff),
     /// `explain`: the way of a question.
     Explain(Explain),
+    /// `doctor`: why names do not resolve.
+    Doctor(Doctor),
     /// `migrate`: an older Corefile as today's.
     Migrate(PathBuf),
     /// `help`: a plugin's manual; without one the usage and the list of plugins.
@@ -140,6 +142,37 @@ pub struct Explain {
     pub port: u16,
 }
 
+/// Where `doctor` looks.
+#[derive(Debug, PartialEq, Eq, clap::Args)]
+pub struct Doctor {
+    /// The pod that cannot resolve, NAMESPACE/NAME
+    pub pod: Option<String>,
+    /// The cluster's kubeconfig (default: KUBECONFIG, the cluster around, ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's URL, without credentials
+    #[arg(long, value_name = "URL", conflicts_with = "kubeconfig")]
+    pub endpoint: Option<String>,
+    /// The namespace of the DNS pods
+    #[arg(long, default_value = "kube-system")]
+    pub namespace: String,
+    /// Their Service
+    #[arg(long, default_value = "kube-dns")]
+    pub service: String,
+    /// The ConfigMap with the Corefile
+    #[arg(long, value_name = "NAME", default_value = "coredns")]
+    pub config_map: String,
+    /// The cluster's zone (default: the kubelet's clusterDomain)
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// A node's resolv.conf, to look for loops in
+    #[arg(long, value_name = "FILE")]
+    pub resolv_conf: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Which cluster `queries` looks at, and what it prints.
 #[derive(Debug, PartialEq, Eq, clap::Args)]
 pub struct Queries {
@@ -215,6 +248,8 @@ enum SubCommand {
     Diff(Diff),
     /// Tell the way of a question: which block, which plugin said what, who was asked, how long it took
     Explain(Explain),
+    /// Find out why pods cannot resolve names, step by step; status 1 if there is a cause
+    Doctor(Doctor),
     /// Print queries for a load test, made from the services of a cluster
     Queries(Queries),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
@@ -240,10 +275,11 @@ pub fn parse(
     let program = args.next().unwrap_or_else(|| "corelane".to_owned());
     let args: Vec<String> = args.collect();
     match args.first().map(String::as_str) {
-        Some("check" | "diff" | "explain" | "queries" | "migrate" | "help") => {
+        Some("check" | "diff" | "doctor" | "explain" | "queries" | "migrate" | "help") => {
             match SubCommand::try_parse_from(&args) {
                 Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
                 Ok(SubCommand::Diff(diff)) => Ok(Command::Diff(diff)),
+                Ok(SubCommand::Doctor(doctor)) => Ok(Command::Doctor(doctor)),
                 Ok(SubCommand::Explain(explain)) => Ok(Command::Explain(explain)),
                 Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
                 Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
@@ -285,6 +321,7 @@ pub fn usage(program: &str) -> String {
         let operand = match name {
             "check" => "[FILE] [--format=coredns]",
             "diff" => "OLD NEW [--json]",
+            "doctor" => "[NAMESPACE/POD] [--kubeconfig FILE]",
             "explain" => "NAME [TYPE] [--from ADDR] [--corefile FILE]",
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
             "migrate" => "[FILE]",

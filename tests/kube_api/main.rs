@@ -9,6 +9,7 @@ mod applying;
 mod certs;
 mod cluster;
 mod connecting;
+mod doctor;
 mod model;
 #[path = "../ports/mod.rs"]
 mod ports;

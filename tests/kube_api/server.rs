@@ -14,10 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -85,6 +87,10 @@ struct State {
     requests: Vec<String>,
     tokens: Vec<Option<String>>,
     wanted_token: Option<String>,
+    /// What is answered at paths of their own.
+    paths: HashMap<String, String>,
+    /// `VERB RESOURCE` that access reviews deny.
+    denied: Vec<String>,
     streaming: Streaming,
     /// Plurals that are not served.
     lacking: Vec<String>,
@@ -194,6 +200,21 @@ impl Server {
         for held in lock(&self.state).held.drain(..) {
             let _ = held.send(());
         }
+    }
+
+    /// What is answered at a path, whatever its query.
+    pub fn at(&self, path: &str, body: impl ToString) {
+        lock(&self.state).paths.insert(path.into(), body.to_string());
+    }
+
+    /// Nothing of its own is answered at a path any more.
+    pub fn forget(&self, path: &str) {
+        lock(&self.state).paths.remove(path);
+    }
+
+    /// Has access reviews deny this.
+    pub fn deny(&self, verb: &str, resource: &str) {
+        lock(&self.state).denied.push(format!("{verb} {resource}"));
     }
 
     pub fn fault(&self, plural: &str, verb: &'static str, fault: Fault) {
@@ -422,12 +443,22 @@ impl State {
         receiver
     }
 
-    fn answer(&mut self, request: &Request<Incoming>) -> Reply {
-        let target = request.uri().to_string();
-        let query: HashMap<String, String> = pairs(request.uri().query().unwrap_or_default());
-        let plural = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+    /// The answer to an access review.
+    fn review(&self, body: &[u8]) -> Reply {
+        let mut review: Value = serde_json::from_slice(body).expect("a review");
+        let asked = &review["spec"]["resourceAttributes"];
+        let word = |key: &str| asked[key].as_str().expect("a word");
+        let asked = format!("{} {}", word("verb"), word("resource"));
+        review["status"] = json!({"allowed": !self.denied.contains(&asked)});
+        Reply::whole(201, review.to_string())
+    }
+
+    fn answer(&mut self, request: &Parts, body: &[u8]) -> Reply {
+        let target = request.uri.to_string();
+        let query: HashMap<String, String> = pairs(request.uri.query().unwrap_or_default());
+        let plural = request.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
         let watch = query.get("watch").is_some_and(|watch| watch == "true");
-        let token = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap());
+        let token = request.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap());
         self.requests.push(target);
         self.tokens.push(token.map(str::to_owned));
         if self.lacking.contains(&plural) {
@@ -441,6 +472,12 @@ impl State {
         let wanted = self.wanted_token.as_ref().map(|token| format!("Bearer {token}"));
         if wanted.is_some() && token != wanted.as_deref() {
             return Reply::of_status(401, "Unauthorized", None);
+        }
+        if request.method == Method::POST {
+            return self.review(body);
+        }
+        if let Some(body) = self.paths.get(request.uri.path()) {
+            return Reply::whole(200, body.clone());
         }
         let mut reply =
             if watch { self.watch(&plural, &query) } else { self.list(&plural, &query) };
@@ -553,8 +590,11 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<Mute
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut reply = lock(&state).answer(&request);
+        let state = Arc::clone(&state);
         async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_or_else(|_| Bytes::new(), |body| body.to_bytes());
+            let mut reply = lock(&state).answer(&head, &body);
             if let Some(held) = reply.held.take() {
                 drop(held.await);
             }

@@ -109,7 +109,7 @@ pub async fn walk(mailbox: &Mailbox, asked: &Asked) -> Result<Walked, String> {
         peer: asked.from,
         transport: asked.transport,
         at: asked.at,
-        message: query(asked).into(),
+        message: query(&asked.name, asked.rtype).into(),
         done,
     };
     let busy = || "the server is busy with another question; try again".to_owned();
@@ -128,13 +128,13 @@ pub async fn walk(mailbox: &Mailbox, asked: &Asked) -> Result<Walked, String> {
     }
 }
 
-/// The query as a resolver in a pod sends it: recursion desired, no EDNS.
-fn query(asked: &Asked) -> Vec<u8> {
+/// A query as a resolver in a pod sends it: recursion desired, no EDNS.
+pub fn query(name: &NameBuf, rtype: Rtype) -> Vec<u8> {
     let mut message = vec![0; HEADER_BYTES];
     message[2..4].copy_from_slice(&Flags::default().with_rd(true).0.to_be_bytes());
     message[5] = 1;
-    message.extend_from_slice(asked.name.as_name().as_bytes());
-    message.extend_from_slice(&asked.rtype.to_be_bytes());
+    message.extend_from_slice(name.as_name().as_bytes());
+    message.extend_from_slice(&rtype.to_be_bytes());
     message.extend_from_slice(&rclass::IN.to_be_bytes());
     message
 }

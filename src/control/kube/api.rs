@@ -65,12 +65,12 @@ pub(super) struct Status {
     pub code: u16,
     pub message: String,
     pub reason: String,
-    details: Details,
+    pub details: Details,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Details {
+pub(super) struct Details {
     retry_after_seconds: u64,
 }
 

@@ -7,7 +7,7 @@
 //! [`config`] says where the server is and who we are; `api` sends a request; `request` says what is
 //! asked, `decode` takes bodies apart as they arrive; `watch` is one kind's list and watch, `check`
 //! repairs what it lost; `state` keeps what was known over a restart; `trouble` tells failures apart;
-//! `metrics` counts. `all` lists once, for a sub-command.
+//! `metrics` counts. `all` lists once and `once` asks for one object, for sub-commands.
 //!
 //! Guarantees: no object exists whole but the one that is being read; no failure ends anything, it
 //! is told once a while and tried again, with jitter; what was served is served on.
@@ -18,6 +18,7 @@ mod check;
 pub mod config;
 mod decode;
 mod metrics;
+mod once;
 mod request;
 mod state;
 mod trouble;
@@ -36,9 +37,10 @@ use tokio::time::{Instant, interval_at, sleep};
 pub use all::all;
 pub use api::Limits;
 pub use config::{Connect, Tls};
+pub use once::Once;
 pub use request::Selectors;
 pub use state::State;
-pub use trouble::Journal;
+pub use trouble::{Journal, Trouble};
 
 use crate::cluster::feed::Feed;
 use crate::cluster::object::Kind;
@@ -52,7 +54,6 @@ use crate::plugin::{Ready, SetupError, Site};
 use api::Api;
 use metrics::{Counts, Requests};
 use state::Counting;
-use trouble::Trouble;
 use watch::Watch;
 
 /// What to watch, where.
