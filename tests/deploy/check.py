@@ -260,7 +260,34 @@ def unit():
             run("systemd-analyze", "verify", "--man=no", path)
 
 
-for check in (kustomize, script, chart, observability, unit):
+def image():
+    """The Containerfile is of what the manifests expect; and, if an image was made, it serves."""
+    said = {}
+    for line in (DEPLOY / "Containerfile").read_text().splitlines():
+        if line and not line.startswith("#"):
+            word, _, rest = line.partition(" ")
+            said.setdefault(word, []).append(rest)
+    for word, expected in {
+        "FROM": ["scratch"],
+        "COPY": ["rootfs/ /"],
+        "USER": ["65532:65532"],
+        "ENTRYPOINT": ['["/coredns"]'],
+    }.items():
+        if said.get(word) != expected:
+            fault(f"Containerfile: {word} {said.get(word)} is not {expected}")
+    for word in {"ADD", "RUN", "VOLUME"} & said.keys():
+        fault(f"Containerfile: {word}: an image from scratch has nothing to run or to fetch")
+    rootfs = ROOT / "target/image/rootfs"
+    if not rootfs.exists():
+        print("skipped: deploy: what is in the image: `make image` has made none")
+    elif os.geteuid() != 0:
+        print("skipped: deploy: what is in the image: to run it needs root")
+    elif here("unshare"):
+        script = ROOT / "tests/deploy/image.py"
+        run("unshare", "--net", "--mount", sys.executable, script, rootfs)
+
+
+for check in (kustomize, script, chart, observability, unit, image):
     check()
 for line in faults:
     print(line)
