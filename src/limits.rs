@@ -42,6 +42,10 @@ pub const TOP_BUCKETS: usize = 16;
 pub const TOP_WAYS: usize = 8;
 /// Ranks that metrics, the status page and `corelane top` show: what one looks at.
 pub const TOP_RANKS: usize = 10;
+/// Characters of a name in `corelane top`: what a terminal is wide.
+pub const TOP_COLUMNS_MAX: usize = 90;
+/// Octets that `corelane top` reads of a status: a thousand zones.
+pub const TOP_DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 /// Queries that a worker looks at in a second before it looks at fewer: a busy second's worth of
 /// figures, and less than a thousandth of a core.
 pub const TOP_SAMPLES_MAX: u64 = 1_000;

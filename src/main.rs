@@ -8,7 +8,7 @@ use corelane::control::corefile::{Corefile, Input};
 use corelane::control::signals::Signals;
 use corelane::control::supervisor::Supervisor;
 use corelane::control::{
-    check, compile, diff, doctor, explain, logging, manual, migrate, queries, sample, source,
+    check, compile, diff, doctor, explain, logging, manual, migrate, queries, sample, source, top,
     version,
 };
 
@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         Command::Explain(wanted) => {
             once(|| async move { explain::run(&wanted, &mut std::io::stdout().lock()).await })
         }
-        Command::Queries(wanted) => print_queries(&wanted),
+        Command::Queries(wanted) => ask("queries", queries::run(&wanted)),
+        Command::Top(wanted) => ask("top", top::run(&wanted)),
         Command::Migrate(file) => print_migrated(&file),
         Command::Help(plugin) => manual::run(plugin.as_deref()),
         Command::Version => {
@@ -74,17 +75,17 @@ fn once<F: Future<Output = std::io::Result<u8>>>(command: impl FnOnce() -> F) ->
     ExitCode::from(runtime.block_on(command()).unwrap_or(1))
 }
 
-/// `corelane queries`: queries on standard output.
-fn print_queries(wanted: &args::Queries) -> ExitCode {
+/// `corelane queries` and `corelane top`: what they print, or why they cannot.
+fn ask(name: &str, asking: impl Future<Output = Result<(), String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else {
         logging::fatal(&"no runtime: the kernel refuses descriptors");
         return ExitCode::from(1);
     };
-    match runtime.block_on(queries::run(wanted)) {
+    match runtime.block_on(asking) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            logging::fatal(&format_args!("queries: {message}"));
+            logging::fatal(&format_args!("{name}: {message}"));
             ExitCode::from(1)
         }
     }

@@ -3,7 +3,8 @@
 //! A flag may stand with one dash or two, its value after `=` or as the next argument; the last one wins;
 //! the first argument that is no flag ends them. A fault ends the process as Go's flag package does:
 //! what is wrong and the usage on standard error, status 2; a word beside the flags is status 1.
-//! A sub-command (`check`, `diff`, `doctor`, `explain`, `queries`, `migrate`, `help`, `try`) is one only as the very first argument.
+//! A sub-command (`check`, `diff`, `doctor`, `explain`, `queries`, `top`, `migrate`, `help`, `try`) is
+//! one only as the very first argument.
 //!
 //! The flags stand once, in [`Flags`]: clap reads them, and the usage text and the rewriting of Go's
 //! spelling are derived from clap's own list.
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::check::Format;
+use super::top::Top;
 use clap::builder::ValueParser;
 use clap::{Arg, CommandFactory as _, Parser, ValueEnum};
 
@@ -27,6 +29,8 @@ pub enum Command {
     Check(Check),
     /// `queries`: make queries for a load test from what a cluster has.
     Queries(Queries),
+    /// `top`: show who asks a running server.
+    Top(Top),
     /// `diff`: what a change of a Corefile means.
     Diff(Diff),
     /// `explain`: the way of a question.
@@ -252,6 +256,8 @@ enum SubCommand {
     Doctor(Doctor),
     /// Print queries for a load test, made from the services of a cluster
     Queries(Queries),
+    /// Show who asks a running server, and for what
+    Top(Top),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
     Migrate {
         /// The Corefile
@@ -275,13 +281,14 @@ pub fn parse(
     let program = args.next().unwrap_or_else(|| "corelane".to_owned());
     let args: Vec<String> = args.collect();
     match args.first().map(String::as_str) {
-        Some("check" | "diff" | "doctor" | "explain" | "queries" | "migrate" | "help") => {
+        Some("check" | "diff" | "doctor" | "explain" | "queries" | "top" | "migrate" | "help") => {
             match SubCommand::try_parse_from(&args) {
                 Ok(SubCommand::Check(check)) => Ok(Command::Check(check)),
                 Ok(SubCommand::Diff(diff)) => Ok(Command::Diff(diff)),
                 Ok(SubCommand::Doctor(doctor)) => Ok(Command::Doctor(doctor)),
                 Ok(SubCommand::Explain(explain)) => Ok(Command::Explain(explain)),
                 Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
+                Ok(SubCommand::Top(top)) => Ok(Command::Top(top)),
                 Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
                 Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
                 Err(error) => Err(Ended {
@@ -324,6 +331,7 @@ pub fn usage(program: &str) -> String {
             "doctor" => "[NAMESPACE/POD] [--kubeconfig FILE]",
             "explain" => "NAME [TYPE] [--from ADDR] [--corefile FILE]",
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
+            "top" => "[--server ADDRESS]",
             "migrate" => "[FILE]",
             _ => "[PLUGIN]",
         };
@@ -543,6 +551,9 @@ mod tests {
         assert_eq!(read("help file"), Ok(Command::Help(Some("file".into()))));
         assert_eq!(serve("try -p 1053"), Serve { source: Source::Sample, ..serve("-p 1053") });
         assert_eq!(read("check F G").expect_err("two files").status, 2);
+        let top = |server: &str| Ok(Command::Top(Top { server: server.into() }));
+        assert_eq!(read("top"), top("127.0.0.1:8080"));
+        assert_eq!(read("top --server 10.0.0.1:80"), top("10.0.0.1:80"));
         let Ok(Command::Queries(queries)) = read("queries --manifests a b --zone x") else {
             panic!("queries")
         };

@@ -28,5 +28,6 @@ pub mod signals;
 pub mod source;
 pub mod status;
 pub mod supervisor;
+pub mod top;
 pub mod trust;
 pub mod version;
