@@ -170,6 +170,14 @@ def look(browser, server, health):
         fault("a name that was asked for became markup")
 
 
+def top(corelane, health):
+    """`corelane top` says the same."""
+    done = subprocess.run([corelane, "top", "--server", f"127.0.0.1:{health}"], capture_output=True, text=True)
+    for word in ("busy.example.org.", "x.lost.example.org.", " 127.0.0.1\n", "NXDOMAIN"):
+        if word not in done.stdout:
+            fault(f"top: no {word!r} in {done}")
+
+
 def schemes(browser, folder):
     colours = {}
     for scheme in ("light", "dark"):
@@ -222,6 +230,7 @@ def main():
         browser = Browser(program, folder)
         try:
             look(browser, server, health)
+            top(arguments.corelane, health)
             schemes(browser, arguments.screenshots)
             quiet(browser, health, complaints_allowed=False)
             server.end()

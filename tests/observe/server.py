@@ -39,11 +39,13 @@ class Server:
                 self.log.seek(0)
                 raise RuntimeError(f"the server does not serve: {self.log.read().decode()}")
 
-    def ask(self, name, rtype, timeout=1.0):
+    def ask(self, name, rtype, timeout=1.0, dnssec_ok=False):
         """The rcode of the reply to a question by UDP; none if there is no reply."""
         labels = [label.encode() for label in name.split(".")]
         encoded = b"".join(bytes([len(label)]) + label for label in labels)
-        query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + encoded + struct.pack("!BHH", 0, rtype, 1)
+        query = struct.pack("!6H", 7, 0x100, 1, 0, 0, int(dnssec_ok)) + encoded + struct.pack("!BHH", 0, rtype, 1)
+        if dnssec_ok:
+            query += struct.pack("!BHHIH", 0, 41, 1232, 0x8000, 0)  # OPT with DO
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(timeout)
             sock.connect(("127.0.0.1", self.port))

@@ -1,0 +1,345 @@
+"""A server as Prometheus sees it: the rules that are shipped, an outage that an alert tells of, and every
+series that a rule or a dashboard names.
+
+    python tests/observe/prometheus.py PATH-OF-CORELANE
+
+The rules are loaded as they are shipped, but for one thing: a minute of theirs is a second here. Exit
+status 1 and a line for each fault.
+"""
+
+import http.server
+import json
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+from server import Server, free_port
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OBSERVABILITY = ROOT / "deploy/observability"
+PATIENCE = 120  # seconds until something is taken to hang
+faults = []
+
+# Counted when something happens that this test does not bring about. That the program exports a family
+# of this name tests/deploy/check.py finds in its source.
+ONLY_WHEN = {
+    "corelane_kubernetes_malformed_total": "the API server sends what cannot be read",
+    "corelane_kubernetes_repaired_total": "the comparison of every ten minutes finds lost events",
+    "corelane_kubernetes_top_level_namespaces_total": "a namespace is named like a top-level domain",
+    "corelane_kubernetes_trouble_total": "a request to the API server fails",
+    "corelane_kubernetes_watch_restarts_total": "a watch ends",
+    "corelane_upstream_hedged_total": "an upstream is slow and `hedge` asks another",
+    "corelane_upstream_ignored_total": "somebody forges replies of an upstream",
+    "corelane_upstream_repeated_total": "a query to an upstream, or its reply, is lost",
+    "coredns_cache_evictions_total": "a cache is full",
+    "coredns_cache_prefetch_total": "a popular entry nears its end",
+    "coredns_cache_served_stale_total": "an upstream is down and the cache serves what is old",
+    "coredns_shed_dropped_total": "the server is behind",
+}
+# What the dashboards that the community has for CoreDNS ask for, and CoreDNS 1.14.7 exports.
+COMMUNITY = """
+coredns_build_info coredns_cache_entries coredns_cache_hits_total coredns_cache_misses_total
+coredns_cache_requests_total coredns_dns_do_requests_total coredns_dns_request_duration_seconds_bucket
+coredns_dns_request_duration_seconds_count coredns_dns_request_duration_seconds_sum
+coredns_dns_request_size_bytes_bucket coredns_dns_request_size_bytes_count
+coredns_dns_request_size_bytes_sum coredns_dns_requests_total coredns_dns_response_size_bytes_bucket
+coredns_dns_response_size_bytes_count coredns_dns_response_size_bytes_sum coredns_dns_responses_total
+coredns_forward_healthcheck_broken_total coredns_forward_max_concurrent_rejects_total
+coredns_health_request_duration_seconds_bucket coredns_health_request_failures_total
+coredns_kubernetes_dns_programming_duration_seconds_bucket coredns_panics_total coredns_plugin_enabled
+coredns_proxy_healthcheck_failures_total coredns_proxy_request_duration_seconds_bucket
+coredns_proxy_request_duration_seconds_count coredns_reload_failed_total process_cpu_seconds_total
+process_open_fds process_resident_memory_bytes process_start_time_seconds
+""".split()
+
+
+def fault(text):
+    faults.append(text)
+
+
+class Upstream:
+    """Answers every query with an address; in an outage with SERVFAIL."""
+
+    def __init__(self):
+        self.outage = False
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x0a\0\0\1"
+        while True:
+            query, client = self.socket.recvfrom(4096)
+            end = 12
+            while query[end]:
+                end += query[end] + 1
+            end += 5
+            if self.outage:
+                reply = query[:2] + b"\x81\x82\0\1\0\0\0\0\0\0" + query[12:end]
+            else:
+                reply = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query[12:end] + record
+            self.socket.sendto(reply, client)
+
+
+def objects(plural):
+    """What the cluster has."""
+    meta = {"namespace": "team-a", "name": "web", "uid": "1", "resourceVersion": "1"}
+    if plural == "namespaces":
+        return [{"metadata": {"name": "team-a", "uid": "2", "resourceVersion": "1"}}]
+    if plural == "services":
+        ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+        return [{"metadata": meta, "spec": {"clusterIP": "None", "clusterIPs": ["None"], "ports": ports}}]
+    if plural == "endpointslices":
+        return [endpoint_slice("127.0.0.1")]
+    return []
+
+
+def endpoint_slice(address):
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    meta = {"namespace": "team-a", "name": "web-1", "uid": "3", "resourceVersion": str(time.time_ns()),
+            "labels": {"kubernetes.io/service-name": "web"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": now}}
+    return {"metadata": meta, "addressType": "IPv4", "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """As much of an API server as a watch needs: a list, then a change of the endpoints now and then."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        plural = self.path.split("?")[0].rsplit("/", 1)[-1]
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        if "watch=true" not in self.path:
+            body = json.dumps({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"},
+                               "items": objects(plural)}).encode()
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            if "sendInitialEvents=true" in self.path:
+                for item in objects(plural):
+                    self.event("ADDED", item)
+                end = {"resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}}
+                self.event("BOOKMARK", {"metadata": end})
+            number = 2
+            while True:
+                time.sleep(0.5)
+                if plural == "endpointslices":
+                    number += 1
+                    self.event("MODIFIED", endpoint_slice(f"127.0.0.{number % 200 + 2}"))
+        except OSError:  # the watch is over
+            self.close_connection = True
+
+    def event(self, kind, item):
+        line = json.dumps({"type": kind, "object": item}).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+
+
+def api():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_address[1]
+
+
+COREFILE = """
+. {{
+    errors
+    health 127.0.0.1:{health}
+    prometheus 127.0.0.1:{metrics} {{
+        top
+    }}
+    shed
+    kubernetes cluster.local {{
+        endpoint http://127.0.0.1:{api}
+    }}
+    cache 30 cached.test
+    forward . 127.0.0.1:{upstream} {{
+        health_check 200ms
+    }}
+}}
+down.test {{
+    prometheus 127.0.0.1:{metrics}
+    forward . 127.0.0.1:{nobody} {{
+        health_check 200ms
+    }}
+}}
+"""
+
+
+class Load:
+    """Queries of all kinds, some fifty a second."""
+
+    def __init__(self, server):
+        self.server, self.over, self.down_too = server, False, False
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        number = 0
+        while not self.over:
+            number += 1
+            for name in (f"n{number}.test", "a.cached.test", "web.team-a.svc.cluster.local", f"n{number}.other.test"):
+                self.server.ask(name, 1, 0.5)
+            self.server.ask("signed.test", 1, 0.5, dnssec_ok=True)
+            if self.down_too:
+                self.server.ask("x.down.test", 1, 0.1)
+            time.sleep(0.05)
+
+    def end(self):
+        self.over = True
+        self.thread.join()
+
+
+def rendered(text):
+    """The rules with every minute a second."""
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def shorter(match):
+        return f"{int(match[1]) * seconds[match[2]] * 1000 // 60}ms"
+
+    text = re.sub(r"(?<=\[)(\d+)([smhd])(?=\])", shorter, text)
+    return re.sub(r"(?<=for: )(\d+)([smhd])\b", shorter, text)
+
+
+class Prometheus:
+    def __init__(self, folder, metrics):
+        folder = pathlib.Path(folder)
+        (folder / "rules.yaml").write_text(rendered((OBSERVABILITY / "corelane.rules.yaml").read_text()))
+        (folder / "prometheus.yml").write_text(f"""
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [rules.yaml]
+scrape_configs:
+  - job_name: dns
+    static_configs: [{{targets: ["127.0.0.1:{metrics}"]}}]
+""")
+        self.port = free_port()
+        self.log = open(folder / "log", "wb+")
+        self.process = subprocess.Popen(
+            ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+             f"--web.listen-address=127.0.0.1:{self.port}"], stdout=self.log, stderr=subprocess.STDOUT)
+
+    def api(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def until(self, what, condition):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except OSError:  # it starts
+                pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.3)
+        self.log.seek(0)
+        alerts = self.firing() if self.process.poll() is None else self.log.read().decode()[-2000:]
+        fault(f"never: {what}; firing: {alerts}")
+
+    def firing(self):
+        alerts = self.api("alerts")["alerts"]
+        return {(a["labels"]["alertname"], a["labels"]["severity"]) for a in alerts if a["state"] == "firing"}
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def scraped(metrics):
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return set(re.findall(r"^([a-zA-Z_:][\w:]*)[{ ]", text, re.M)) - {"#"}
+
+
+def named():
+    """Each series that a rule or a dashboard asks for, with who asks."""
+    text = (OBSERVABILITY / "corelane.rules.yaml").read_text()
+    asks = [("a rule", line) for line in text.splitlines() if not line.lstrip().startswith("#")]
+    for path in sorted((OBSERVABILITY / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            asks += [(f"{path.name}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+    names = {}
+    for who, text in asks:
+        for name in re.findall(r"(?<![\w:])(?:coredns|corelane|process)_[a-z0-9_]+", text):
+            names.setdefault(name, who)
+    names.update((name, "a dashboard of the community") for name in COMMUNITY)
+    return names
+
+
+def series(metrics):
+    wanted = {name: who for name, who in named().items() if name not in ONLY_WHEN}
+    deadline = time.monotonic() + PATIENCE / 2
+    while True:
+        missing = {name: who for name, who in wanted.items() if name not in scraped(metrics)}
+        if not missing or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    for name, who in sorted(missing.items()):
+        fault(f"{who} asks for {name}, which is not on /metrics")
+    for name in sorted(ONLY_WHEN.keys() - named().keys()):
+        fault(f"nobody asks for {name}: take it off ONLY_WHEN")
+
+
+def outage(prometheus, upstream):
+    burn = ("CorelaneErrorBudgetBurn", "page")
+    healthy = "sum(up{job='dns'})"
+    prometheus.until("a scrape", lambda: prometheus.api(f"query?query={healthy}")["result"])
+    groups = prometheus.api("rules")["groups"]
+    prometheus.until("every rule evaluated", lambda: all(
+        rule["health"] == "ok" for group in prometheus.api("rules")["groups"] for rule in group["rules"]))
+    if {group["name"] for group in groups} != {"corelane-slo", "corelane-alerts"}:
+        fault(f"not the groups that are shipped: {[group['name'] for group in groups]}")
+    rate = "job:corelane_queries:rate5m%3E5"
+    prometheus.until("load", lambda: prometheus.api(f"query?query={rate}")["result"])
+    prometheus.until("calm before", lambda: burn not in prometheus.firing())
+    upstream.outage = True
+    prometheus.until("an alert", lambda: burn in prometheus.firing())
+    upstream.outage = False
+    prometheus.until("its end", lambda: burn not in prometheus.firing())
+
+
+def main():
+    if not shutil.which("prometheus"):
+        print("skipped: Prometheus is not here")
+        return
+    upstream = Upstream()
+    metrics = free_port()
+    corefile = COREFILE.format(health=free_port(), metrics=metrics, api=api(), upstream=upstream.port,
+                               nobody=free_port())
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(sys.argv[1], corefile)
+        load = Load(server)
+        prometheus = Prometheus(folder, metrics)
+        try:
+            outage(prometheus, upstream)
+            load.down_too = True
+            series(metrics)
+        finally:
+            prometheus.end()
+            load.end()
+            server.end()
+
+
+main()
+for line in faults:
+    print(line)
+sys.exit(bool(faults))
