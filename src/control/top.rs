@@ -109,8 +109,8 @@ fn report(last: &Value, now: &Value) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{}, up {:.0} s, configuration {}\nqueries/s {queries:.0}   SERVFAIL/s {:.1}   waiting {:.1}   \
-         lost/s {:.1}   cores in use {:.2}   resident {:.0} MiB",
+        "{}, up {:.0} s, configuration {}\nqueries/s {queries:.0}   SERVFAIL/s {:.1}   \
+         waiting {:.1}   lost/s {:.1}   cores in use {:.2}   resident {:.0} MiB",
         plain(now["version"].as_str().unwrap_or_default()),
         number(&now["uptime_seconds"]),
         number(&now["generation"]["number"]),
