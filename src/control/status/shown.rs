@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn a_corefile_is_shown_as_it_is_understood() {
         let text = "example.org:5300 . {\n# a comment\nforward . tls://9.9.9.9 {\n\
-                     health_check 5s\n}\ntemplate IN A {\n answer \"{{ .Name }} 60 IN A 10.0.0.1\"\n}\n}\n";
+                     health_check 5s\n}\n\
+                    template IN A {\n answer \"{{ .Name }} 60 IN A 10.0.0.1\"\n}\n}\n";
         assert_eq!(
             shown(text),
             "example.org:5300 .\nforward . tls://9.9.9.9 {\n    health_check 5s\n}\n\
