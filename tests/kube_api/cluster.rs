@@ -251,12 +251,20 @@ impl Cluster {
         self.store("/v3/kv/compaction", &now);
     }
 
+    /// Whether etcd tells how far it is when it is asked, without which there are no streaming lists.
+    pub fn streams(&self) -> bool {
+        let version = self.store("/version", &Value::Null);
+        let version = version["etcdserver"].as_str().expect("a version").to_owned();
+        version.split('.').map(|part| part.parse().unwrap_or(0)).ge([3_u32, 5])
+    }
+
     /// Asks etcd, by its gateway for JSON.
     fn store(&self, path: &str, body: &Value) -> Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.store.0.number)).expect("etcd");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        let method = if body.is_null() { "GET" } else { "POST" };
         let body = body.to_string();
-        let head = format!("POST {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
         stream.write_all(format!("{head}{body}").as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");

@@ -48,6 +48,8 @@ pub enum Streaming {
 pub enum Fault {
     /// A status, with the seconds of Retry-After if there are any.
     Status(u16, Option<u64>),
+    /// The version to watch from is refused as one that is still to come.
+    TooNew,
     /// Taken, and never answered.
     Hang,
     /// Answered one octet at a time.
@@ -468,6 +470,10 @@ impl State {
         let fault = faults.and_then(VecDeque::pop_front);
         if let Some(Fault::Status(code, after)) = fault {
             return Reply::of_status(code, "made to fail", after);
+        }
+        if let Some(Fault::TooNew) = fault {
+            let words = "Too large resource version: 102, current: 1";
+            return Reply::of_status(504, words, Some(0));
         }
         let wanted = self.wanted_token.as_ref().map(|token| format!("Bearer {token}"));
         if wanted.is_some() && token != wanted.as_deref() {

@@ -145,6 +145,35 @@ fn another_history_means_a_new_list() {
 }
 
 #[test]
+fn versions_that_the_server_never_reaches_mean_a_new_list() {
+    run(async {
+        let (server, client) = synced(Streaming::Yes).await;
+        server.delete_unseen("services", "shop", "a");
+        for _ in 0..3 {
+            server.fault("services", "watch", Fault::TooNew);
+        }
+        server.end(End::Close);
+        client.serves(&["shop/b"]).await;
+        let lists = "corelane_kubernetes_lists_total{kind=\"services\",reason=\"new_history\"}";
+        assert_eq!(client.counted(lists), 1.0);
+    });
+}
+
+#[test]
+fn a_busy_server_is_not_asked_for_everything() {
+    run(async {
+        let (server, client) = synced(Streaming::Yes).await;
+        for _ in 0..6 {
+            server.fault("services", "watch", Fault::Status(429, Some(0)));
+        }
+        server.end(End::Close);
+        server.put("services", service("c", "10.96.0.3"));
+        client.serves(&["shop/a", "shop/b", "shop/c"]).await;
+        assert_eq!(client.model.lists(), 2, "the history was there all the time");
+    });
+}
+
+#[test]
 fn a_silent_watch_is_cut() {
     run(async {
         let server = Server::start().await;

@@ -84,6 +84,8 @@ impl Status {
             (404, _) => Trouble::Missing(self.message),
             (410, _) => Trouble::Gone,
             (429, after) => Trouble::TooMany(Duration::from_secs(after.unwrap_or(1))),
+            // It wants to be asked again too; but waiting does not help where versions began anew.
+            (504, _) if self.message.starts_with("Too large resource version") => Trouble::TooNew,
             (503 | 504, Some(after)) => Trouble::TooMany(Duration::from_secs(after)),
             (code, _) => Trouble::Status(code, self.message),
         }

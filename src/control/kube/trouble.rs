@@ -46,6 +46,8 @@ pub enum Trouble {
     Gone,
     /// 429, or 503 with the time to wait: the server says when to come back.
     TooMany(Duration),
+    /// 504: the server has not reached the version from which on it was asked to watch.
+    TooNew,
     /// A streaming list was refused (400, 422).
     NotStreaming,
     /// Any other status.
@@ -77,6 +79,7 @@ impl Trouble {
             Self::Missing(_) => "missing",
             Self::Gone => "gone",
             Self::TooMany(_) => "too_many_requests",
+            Self::TooNew => "too_new",
             Self::NotStreaming => "no_streaming_list",
             Self::Status(..) => "status",
             Self::Malformed(_) => "malformed",
@@ -103,6 +106,8 @@ impl Trouble {
         match io.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::TimedOut,
+            // The library says at length what is to be thought of that.
+            io::ErrorKind::UnexpectedEof => Self::Broken("closed by the server".into()),
             _ => broken,
         }
     }
@@ -200,6 +205,7 @@ impl fmt::Display for Trouble {
             Self::TooMany(after) => {
                 write!(f, "the server is busy and wants to be asked again after {after:?}")
             }
+            Self::TooNew => f.write_str("the server has not reached the version that we have seen"),
             Self::NotStreaming => f.write_str("the server has no streaming lists"),
             Self::Status(code, why) => write!(f, "status {code}: {why}"),
             Self::Malformed(why) => write!(f, "malformed answer: {why}"),
@@ -278,6 +284,9 @@ mod tests {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let outer = Outer(Box::new(io::Error::other(Outer(Box::new(refused)))));
         assert_eq!(Trouble::of_error(&outer), Trouble::Refused);
+        let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "no close_notify: https://…");
+        let closed = Trouble::of_error(&Outer(Box::new(closed)));
+        assert_eq!(closed, Trouble::Broken("closed by the server".into()));
         let other = Outer(Box::new(io::Error::other("dns error")));
         assert_eq!(Trouble::of_error(&other), Trouble::Broken("dns error".into()));
     }

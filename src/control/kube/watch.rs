@@ -295,10 +295,10 @@ impl Watch {
             }
             match &trouble {
                 Trouble::Gone | Trouble::NewHistory => return trouble,
-                Trouble::TooMany(_) | Trouble::Status(504, _) => too_new += 1,
+                Trouble::TooNew => too_new += 1,
                 _ => {}
             }
-            if too_new >= TOO_NEW_MAX && self.is_ahead(&trouble) {
+            if too_new >= TOO_NEW_MAX {
                 return Trouble::NewHistory;
             }
             self.counts.restart(trouble.reason());
@@ -313,12 +313,6 @@ impl Watch {
                 }
             }
         }
-    }
-
-    /// Whether the server says, whatever its load, that it has not reached our version.
-    fn is_ahead(&self, trouble: &Trouble) -> bool {
-        matches!(trouble, Trouble::TooMany(_))
-            || matches!(trouble, Trouble::Status(_, text) if text.starts_with("Too large"))
     }
 
     async fn take_up(&self) -> Result<Open, Trouble> {
