@@ -70,7 +70,7 @@ use super::{Compiled, CorefileError, Cx, Directive, Lines, Plugin, SetupError, S
 use crate::control::corefile::{Line, Stanza};
 use crate::plugin::ReplyState;
 use crate::publish::{Published, Reader};
-use crate::wire::{Section, rcode, rtype};
+use crate::wire::{AddressRows, Section, rcode, rtype};
 use order::{Group, Order, network_of, weight_of};
 use weights::{Watched, Weights};
 
@@ -193,6 +193,14 @@ impl Link {
             return;
         }
         let Local { order, weights } = local;
+        if weights.is_none() && self.networks.is_empty() && section == Section::Answer {
+            let (reply, rng) = cx.edit_with_rng();
+            match reply.address_rows() {
+                Some(AddressRows::V4(rows)) => return rng.shuffle(rows),
+                Some(AddressRows::V6(rows)) => return rng.shuffle(rows),
+                None => {}
+            }
+        }
         match weights {
             None => {
                 let networks = &self.networks[..];

@@ -11,7 +11,7 @@
 use super::error::{Full, WireError};
 use super::header::{Counts, Flags, HEADER_BYTES, Question};
 use super::name::NameBuf;
-use super::number::{Rclass, Rtype};
+use super::number::{Rclass, Rtype, rtype};
 use super::rdata::{Field, field_end, rdata_names};
 use super::record::{Cursor, Record, Section, set_ttl};
 use super::reply::Reply;
@@ -106,6 +106,15 @@ impl<'m> Draft<'m> {
         }
         Ok(())
     }
+}
+
+/// Address records of one owner, type and TTL, in wire form.
+#[derive(Debug)]
+pub enum AddressRows<'a> {
+    /// A.
+    V4(&'a mut [[u8; 16]]),
+    /// AAAA.
+    V6(&'a mut [[u8; 28]]),
 }
 
 impl Reply {
@@ -368,6 +377,31 @@ impl Reply {
         dropped
     }
 
+    /// The records of the answer section, if all are addresses of the question's name with one TTL,
+    /// as most answers of several records are: they may change places where they stand.
+    pub fn address_rows(&mut self) -> Option<AddressRows<'_>> {
+        let (at, count) = (self.question_end(), self.counts().answer as usize);
+        let answers = self.buf.get_mut(at..self.len)?;
+        let head: [u8; 12] = *answers.first_chunk()?;
+        let [to, _, rtype @ .., _, _, _, _, _, _, _, size] = head;
+        if to < 0xc0 {
+            return None;
+        }
+        fn alike<'r, const N: usize>(
+            answers: &'r mut [u8],
+            count: usize,
+            head: &[u8; 12],
+        ) -> Option<&'r mut [[u8; N]]> {
+            let rows = answers.as_chunks_mut::<N>().0.get_mut(..count)?;
+            rows.iter().all(|row| row.first_chunk() == Some(head)).then_some(rows)
+        }
+        match (u16::from_be_bytes(rtype), size) {
+            (rtype::A, 4) => alike(answers, count, &head).map(AddressRows::V4),
+            (rtype::AAAA, 16) => alike(answers, count, &head).map(AddressRows::V6),
+            _ => None,
+        }
+    }
+
     /// Reorders the records of a section: the record that was `order[i]`th (from 0) becomes the
     /// `i`th. `order` is a permutation of all of them. `scratch` is a buffer like the reply's own;
     /// the two may be exchanged. Records of one owner without names in their RDATA (A, AAAA, TXT)
@@ -483,7 +517,10 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::number::{rclass, rtype};
+    use std::net::IpAddr;
+
+    use super::super::name::Name;
+    use super::super::number::rclass;
     use super::*;
 
     fn reply(buffer: usize, name: &str) -> Reply {
@@ -556,5 +593,54 @@ mod tests {
 
         to.splice(None, &mut scratch, aliases).unwrap();
         assert_eq!(to.counts(), Counts { question: 1, answer: 1, authority: 1, additional: 1 });
+    }
+    #[test]
+    fn rows_are_addresses_of_one_owner_type_and_ttl() {
+        let owner = NameBuf::parse("www.example.").unwrap();
+        let other = NameBuf::parse("example.").unwrap();
+        let (owner, other) = (owner.as_name(), other.as_name());
+        let answer = Section::Answer;
+        let start = || reply(512, "www.example.");
+        assert!(start().address_rows().is_none(), "no records");
+
+        let mut fours = start();
+        let mut sixes = start();
+        for last in 1..=3 {
+            fours.push_address(answer, owner, [192, 0, 2, last].into(), 60).unwrap();
+            let six = [0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()];
+            sixes.push_address(answer, owner, six.into(), 60).unwrap();
+        }
+        let Some(AddressRows::V4(rows)) = fours.address_rows() else { panic!("A") };
+        assert_eq!(rows.iter().map(|row| row[15]).collect::<Vec<_>>(), [1, 2, 3]);
+        rows.swap(0, 2);
+        super::super::validate(fours.bytes()).unwrap();
+        let lasts = fours.records().map(|record| record.unwrap().rdata(fours.bytes())[3]);
+        assert_eq!(lasts.collect::<Vec<_>>(), [3, 2, 1]);
+        let Some(AddressRows::V6(rows)) = sixes.address_rows() else { panic!("AAAA") };
+        assert_eq!(rows.iter().map(|row| row[27]).collect::<Vec<_>>(), [1, 2, 3]);
+
+        for (owner, address, ttl) in [
+            (other, [192, 0, 2, 4].into(), 60),
+            (owner, [192, 0, 2, 4].into(), 61),
+            (owner, std::net::Ipv6Addr::LOCALHOST.into(), 60),
+        ] {
+            let mut mixed = fours_of(start(), owner, address, ttl);
+            assert!(mixed.address_rows().is_none(), "{address} {ttl}");
+        }
+        let mut alias = start();
+        alias.push_name(answer, owner, rtype::CNAME, other, 60).unwrap();
+        assert!(alias.address_rows().is_none());
+        // What follows in other sections is none of them.
+        fours.push_name(Section::Authority, other, rtype::NS, owner, 60).unwrap();
+        assert!(matches!(fours.address_rows(), Some(AddressRows::V4(rows)) if rows.len() == 3));
+    }
+
+    /// With an address of the question's name, and one more.
+    fn fours_of(mut reply: Reply, owner: Name<'_>, address: IpAddr, ttl: u32) -> Reply {
+        let www = NameBuf::parse("www.example.").unwrap();
+        let answer = Section::Answer;
+        reply.push_address(answer, www.as_name(), [192, 0, 2, 1].into(), 60).unwrap();
+        reply.push_address(answer, owner, address, ttl).unwrap();
+        reply
     }
 }

@@ -35,7 +35,7 @@ mod reverse;
 mod suffix;
 mod tsig;
 
-pub use edit::Draft;
+pub use edit::{AddressRows, Draft};
 pub use error::{Full, NameError, WireError};
 pub use header::{Counts, Flags, HEADER_BYTES, Question};
 pub use name::{Labels, Name, NameBuf, labels_of, same_octets, skip_name};

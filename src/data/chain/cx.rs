@@ -381,6 +381,12 @@ impl<'w> Cx<'w> {
         self.level_mut().parts()
     }
 
+    /// As `edit`, with the worker's random numbers for what changes places in the reply.
+    pub fn edit_with_rng(&mut self) -> (&mut Reply, &mut Rng) {
+        let Walk { levels, depth, .. } = &mut *self.walk;
+        (levels[*depth].parts().1, &mut self.core.rng)
+    }
+
     /// As `edit`, with a buffer like the reply's own for what builds the reply again
     /// ([`Reply::permute`], [`Reply::retain`], [`Reply::edit`]).
     pub fn edit_with_scratch(&mut self) -> (Question<'_>, &mut Reply, &mut Box<[u8]>) {
