@@ -44,9 +44,10 @@
 //!    rotation, what streams have framed, late replies; then the turn's number is published, and the
 //!    worker lets its runtime run or sleeps until a socket, a stream, mail or a timer wakes it.
 //! 2. `data/transport/mmsg.rs`: one `recvmmsg` fills up to 64 *lanes*, 4 KiB in and 4 KiB out each; one
-//!    `sendmmsg` sends their replies. `uring.rs` does the same by io_uring behind the seam `engine.rs`;
-//!    `stream.rs` frames TCP in tasks on the worker's runtime and puts messages into an inbox that only
-//!    the turn empties, so whatever a message came by, it passes through the same gate.
+//!    `sendmmsg` sends their replies, those to one client together. `uring.rs` receives and sends by
+//!    io_uring behind the seam `engine.rs`; `stream.rs` frames TCP in tasks on the worker's runtime and
+//!    puts messages into an inbox that only the turn empties, so whatever a message came by, it passes
+//!    through the same gate.
 //! 3. `data/turn/batch.rs`: a batch in phases, so that the latency of memory is paid once a batch:
 //!    parse all ([`wire::parse_query`] is the one gate, in place, trusting no count); route and hint
 //!    all (a leaf touches what its answer will read); walk and finish all. `data/turn.rs` is what

@@ -150,6 +150,13 @@ pub const REGEXP_REPEATS_MAX: u32 = 1_000;
 /// gained nothing.
 pub const BATCH_DATAGRAMS: usize = 64;
 
+/// Longest reply that leaves together with others to the same client: fits the smallest path MTU that
+/// Linux believes (552, net.ipv4.route.min_pmtu), so that nobody outside can have it refused.
+pub const SEGMENT_BYTES_MAX: usize = 512;
+/// Batches that leave one by one after replies could not leave together: a way that cannot do it is
+/// asked so seldom that it costs nothing.
+pub const GSO_REST_BATCHES: u32 = 1 << 16;
+
 /// Client batches of one turn, all sockets together: bounded, so that streams, timers and mail get
 /// their share of a saturated worker.
 pub const TURN_BATCHES_MAX: usize = 4;

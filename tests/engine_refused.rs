@@ -44,7 +44,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn mmsg_serves_where_io_uring_is_refused() {
+fn gso_serves_where_io_uring_is_refused() {
     // Two ports that are free now: one to serve, one for metrics.
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (dns, metrics) = (free(), free());
@@ -59,7 +59,7 @@ fn mmsg_serves_where_io_uring_is_refused() {
     let lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let warned = lines.map_while(Result::ok).find(|line| line.contains("io_uring"));
     let warned = warned.expect("a line says that io_uring cannot be used");
-    assert!(warned.contains("not permitted") && warned.contains("mmsg"), "{warned}");
+    assert!(warned.contains("not permitted") && warned.contains("gso"), "{warned}");
 
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(dns).unwrap();
@@ -80,5 +80,5 @@ fn mmsg_serves_where_io_uring_is_refused() {
     let mut stream = TcpStream::connect(metrics).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
     stream.read_to_string(&mut page).unwrap();
-    assert!(page.contains("corelane_io_engine{engine=\"mmsg\"} 1"), "{page}");
+    assert!(page.contains("corelane_io_engine{engine=\"gso\"} 1"), "{page}");
 }

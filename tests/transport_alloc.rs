@@ -58,7 +58,7 @@ fn watch<F: Future<Output = u64>>(
 }
 
 fn engines() -> impl Iterator<Item = Engine> {
-    [Some(Engine::Mmsg), Engine::uring().ok()].into_iter().flatten()
+    [Some(Engine::Gso), Some(Engine::Mmsg), Engine::uring().ok()].into_iter().flatten()
 }
 
 async fn echo_streams(_: Engine, tell: Sender<SocketAddr>) -> u64 {

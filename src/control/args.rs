@@ -80,7 +80,9 @@ pub enum Source {
 /// What carries plain UDP and TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IoEngine {
-    /// Readiness, `recvmmsg` and `sendmmsg`.
+    /// Readiness, `recvmmsg` and `sendmmsg`; replies to one client leave together.
+    Gso,
+    /// The same, and each reply leaves by itself.
     Mmsg,
     /// io_uring.
     Uring,
@@ -225,7 +227,7 @@ struct Flags {
     /// Directory in which a server that serves already is found, and succeeded without a gap
     #[arg(long)]
     hand_over: Option<PathBuf>,
-    /// What carries plain UDP and TCP: mmsg or uring (default "mmsg")
+    /// What carries plain UDP and TCP: gso, mmsg or uring (default "gso")
     #[arg(long)]
     io_engine: Option<IoEngine>,
     /// Path to write pid file
@@ -364,7 +366,7 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
         return Ok(Command::Plugins);
     }
     let from_environment = || match io_engine.unwrap_or_default() {
-        "" => Ok(IoEngine::Mmsg),
+        "" => Ok(IoEngine::Gso),
         name => IoEngine::from_str(name, false)
             .map_err(|_| wrong(format!("invalid value {name:?} for {IO_ENGINE_VARIABLE}"))),
     };
@@ -476,7 +478,7 @@ mod tests {
             port: 53,
             pidfile: None,
             quiet: false,
-            io_engine: IoEngine::Mmsg,
+            io_engine: IoEngine::Gso,
             hand_over: None,
         };
         assert_eq!(serve(""), expected);
@@ -569,7 +571,7 @@ mod tests {
         };
         let is = |got, want| matches!(got, Ok(Command::Serve(serve)) if serve.io_engine == want);
         assert!(is(engine("", Some("uring")), IoEngine::Uring));
-        assert!(is(engine("", Some("")), IoEngine::Mmsg));
+        assert!(is(engine("", Some("")), IoEngine::Gso));
         assert!(is(engine("-io-engine mmsg", Some("uring")), IoEngine::Mmsg));
         assert_eq!(engine("", Some("dpdk")).expect_err("no engine").status, 2);
     }

@@ -236,10 +236,11 @@ impl Crew {
 /// The engine that was asked for, or the one that always works.
 fn engine(wanted: IoEngine) -> Engine {
     match wanted {
+        IoEngine::Gso => Engine::Gso,
         IoEngine::Mmsg => Engine::Mmsg,
         IoEngine::Uring => Engine::uring().unwrap_or_else(|error| {
-            tracing::warn!("io_uring cannot be used ({error}): using the mmsg engine instead");
-            Engine::Mmsg
+            tracing::warn!("io_uring cannot be used ({error}): using the gso engine instead");
+            Engine::Gso
         }),
     }
 }

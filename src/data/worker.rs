@@ -168,13 +168,8 @@ impl Worker {
     /// A socket cannot be registered with the runtime.
     pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
         let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
-        let ports = Ports {
-            ports: Vec::new(),
-            batch: Batch::new(),
-            streams,
-            wires: Wires::new(),
-            demanded: None,
-        };
+        let wires = Wires::new(seat.engine == Engine::Gso);
+        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams, wires, demanded: None };
         let mut worker = Self {
             seat,
             turn,

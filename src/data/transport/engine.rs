@@ -1,7 +1,8 @@
 //! The seam of the datagram engines: one socket of a worker, whichever way its datagrams take.
 //!
-//! `mmsg` is the default, `uring` the one to compare it with. Both fill lanes and send them; both
-//! run on a current-thread runtime on which streams are tasks.
+//! `gso` is the default; `mmsg` is for networks that cannot have what it does, `uring` the one to compare
+//! it with. All fill lanes and send them, and run on a current-thread runtime on which streams are
+//! tasks.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::LocalSet;
 
 use super::Lane;
-use super::mmsg::{Batch, Sent};
+use super::mmsg::{Batch, Sent, has_gso};
 use super::readiness::watch_socket;
 #[cfg(feature = "uring")]
 use super::uring::{self, RingSocket};
@@ -23,8 +24,10 @@ use crate::limits::BATCH_DATAGRAMS;
 /// What carries datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// Readiness, `recvmmsg` and `sendmmsg`.
+    /// Readiness, `recvmmsg` and `sendmmsg`; replies to one client leave together.
     #[default]
+    Gso,
+    /// As `Gso`, and each reply leaves by itself.
     Mmsg,
     /// io_uring.
     #[cfg(feature = "uring")]
@@ -46,6 +49,7 @@ impl Engine {
     /// The word of the command line and of `corelane_io_engine`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Gso => "gso",
             Self::Mmsg => "mmsg",
             #[cfg(feature = "uring")]
             Self::Uring => "uring",
@@ -58,7 +62,7 @@ impl Engine {
     /// The runtime cannot be made: no descriptor, or no ring.
     pub fn block_on<F: Future>(self, worker: F) -> io::Result<F::Output> {
         match self {
-            Self::Mmsg => {
+            Self::Gso | Self::Mmsg => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 Ok(LocalSet::new().block_on(&runtime, worker))
             }
@@ -70,7 +74,7 @@ impl Engine {
     /// Lets the runtime's other tasks run, and its reactor look for events.
     pub async fn pause(self) {
         match self {
-            Self::Mmsg => tokio::task::yield_now().await,
+            Self::Gso | Self::Mmsg => tokio::task::yield_now().await,
             #[cfg(feature = "uring")]
             Self::Uring => uring::pause().await,
         }
@@ -90,6 +94,8 @@ enum Way {
         socket: AsyncFd<UdpSocket>,
         /// Whether there may be datagrams to receive.
         readable: bool,
+        /// Whether replies to one client leave together.
+        gso: bool,
     },
     #[cfg(feature = "uring")]
     Uring(RingSocket),
@@ -102,7 +108,11 @@ impl Datagrams {
     /// The runtime cannot watch the socket.
     pub fn open(engine: Engine, socket: UdpSocket, local: SocketAddr) -> io::Result<Self> {
         let way = match engine {
-            Engine::Mmsg => Way::Mmsg { socket: watch_socket(socket)?, readable: true },
+            Engine::Gso | Engine::Mmsg => Way::Mmsg {
+                gso: engine == Engine::Gso && has_gso(socket.as_fd()),
+                socket: watch_socket(socket)?,
+                readable: true,
+            },
             #[cfg(feature = "uring")]
             Engine::Uring => Way::Uring(RingSocket::open(socket, local)?),
         };
@@ -141,7 +151,7 @@ impl Datagrams {
     /// may.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.way {
-            Way::Mmsg { socket, readable } => {
+            Way::Mmsg { socket, readable, .. } => {
                 *readable |= matches!(socket.poll_read_ready(cx), Poll::Ready(Ok(_)));
                 *readable && !self.stopped
             }
@@ -153,7 +163,7 @@ impl Datagrams {
     /// Receives at most a batch into `lanes`, without waiting; gives how many.
     pub fn receive(&mut self, batch: &mut Batch, lanes: &mut [Lane]) -> usize {
         match &mut self.way {
-            Way::Mmsg { socket, readable } => {
+            Way::Mmsg { socket, readable, .. } => {
                 let mut count = 0;
                 let drained = socket.try_io(Interest::READABLE, |socket| {
                     count = batch.receive(socket.as_fd(), lanes, self.local)?;
@@ -187,9 +197,9 @@ impl Datagrams {
     /// Sends the replies of those lanes that have one.
     pub fn send(&mut self, batch: &mut Batch, lanes: &[Lane]) -> Sent {
         match &mut self.way {
-            Way::Mmsg { socket, .. } => {
+            Way::Mmsg { socket, gso, .. } => {
                 let wildcard = self.local.ip().is_unspecified();
-                batch.send(socket.get_ref().as_fd(), lanes, wildcard)
+                batch.send(socket.get_ref().as_fd(), lanes, wildcard, *gso)
             }
             #[cfg(feature = "uring")]
             Way::Uring(ring) => ring.send(lanes),

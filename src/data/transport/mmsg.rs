@@ -1,20 +1,28 @@
-//! The `mmsg` engine: `recvmmsg` and `sendmmsg` on readiness, 64 datagrams at a time.
+//! The `gso` and `mmsg` engines: `recvmmsg` and `sendmmsg` on readiness, 64 datagrams at a time.
 //!
-//! Two system calls carry a batch in and out. On sockets bound to a wildcard address the address
+//! Two system calls carry a batch in and out. With `gso`, replies of a batch that go to one port of
+//! one client are handed to the kernel as one buffer, to be cut into datagrams as late as possible
+//! (UDP_SEGMENT, udp(7)): routes, filters and queues are passed once for all of them. Resolvers that
+//! ask for A and AAAA at once, and forwarders, get such replies. Where a way has no such thing, as the
+//! kernel then says, they go one by one, and it is tried again later.
+//!
+//! On sockets bound to a wildcard address the address
 //! that was asked comes with each datagram (PKTINFO) and goes back with the reply, so that replies
 //! leave from the address that was asked. Guarantees: no allocation after [`Batch::new`]; a
 //! datagram that the kernel refuses to send is dropped, as networks do, and counted.
 
+use std::cmp::Reverse;
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 
 use super::Lane;
-use crate::limits::BATCH_DATAGRAMS;
+use crate::limits::{BATCH_DATAGRAMS, GSO_REST_BATCHES, SEGMENT_BYTES_MAX};
 
-/// Octets of control messages a datagram: one PKTINFO of either family.
+/// Octets of control messages a datagram: one PKTINFO of either family, one UDP_SEGMENT.
 pub(super) const CONTROL_BYTES: usize = 64;
 
 /// Memory for the control messages of a datagram, aligned as their headers must be.
@@ -30,6 +38,8 @@ pub struct Batch {
     iovecs: Vec<libc::iovec>,
     addresses: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
+    /// Batches until replies leave together again.
+    resting: u32,
 }
 
 // SAFETY: the raw pointers inside are only followed during a call that borrows the batch mutably,
@@ -55,6 +65,7 @@ impl Batch {
                 iovecs: vec![zeroed(); BATCH_DATAGRAMS],
                 addresses: vec![zeroed(); BATCH_DATAGRAMS],
                 controls: vec![Control([0; CONTROL_BYTES]); BATCH_DATAGRAMS],
+                resting: 0,
             }
         }
     }
@@ -74,7 +85,9 @@ impl Batch {
         let wildcard = local.ip().is_unspecified();
         for (index, lane) in lanes[..count].iter_mut().enumerate() {
             let name = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            self.point(index, into(lane), name, if wildcard { CONTROL_BYTES } else { 0 });
+            self.iovecs[index] = into(lane);
+            let control_len = if wildcard { CONTROL_BYTES } else { 0 };
+            self.point(index, index..index + 1, name, control_len);
         }
         // SAFETY: the headers point into `lanes`, which are borrowed mutably.
         let received = unsafe { self.receive_headers(socket, count) }?;
@@ -93,28 +106,97 @@ impl Batch {
         Ok(received)
     }
 
-    /// Sends the replies of those lanes that have one.
-    pub fn send(&mut self, socket: BorrowedFd<'_>, lanes: &[Lane], wildcard: bool) -> Sent {
+    /// Sends the replies of those lanes that have one; with `gso`, those to one client together.
+    pub fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        lanes: &[Lane],
+        wildcard: bool,
+        gso: bool,
+    ) -> Sent {
+        let mut keys = [0; BATCH_DATAGRAMS];
         let mut count = 0;
-        for lane in lanes.iter().filter(|lane| lane.output_len != 0).take(BATCH_DATAGRAMS) {
-            let name_len = write_peer(&mut self.addresses[count], lane.client.peer);
-            let control_len = match wildcard {
-                true => write_source(&mut self.controls[count], lane.client.local.ip()),
-                false => 0,
-            };
-            self.point(count, from(&lane.output[..lane.output_len]), name_len, control_len);
+        let replies = lanes.iter().take(BATCH_DATAGRAMS).enumerate();
+        for (index, lane) in replies.filter(|(_, lane)| lane.output_len != 0) {
+            keys[count] = key(index, lane);
             count += 1;
         }
+        self.resting = self.resting.saturating_sub(1);
+        let mut together = gso && self.resting == 0 && count > 1;
+        if together {
+            keys[..count].sort_unstable();
+        }
         let mut done = Sent::default();
-        while done.sent + done.refused < count {
-            // SAFETY: the headers point into `lanes`, which are borrowed.
-            match unsafe { self.send_headers(socket, done.sent + done.refused, count) } {
-                Ok(sent) => done.sent += sent,
+        loop {
+            let left = &keys[done.sent + done.refused..count];
+            if left.is_empty() {
+                return done;
+            }
+            let headers = self.lay(lanes, left, wildcard, together);
+            together &= self.send_laid(socket, headers, &mut done);
+        }
+    }
+
+    /// Writes headers for the replies that `keys` name, in this order; gives how many.
+    fn lay(&mut self, lanes: &[Lane], keys: &[u64], wildcard: bool, together: bool) -> usize {
+        let lane = |key: &u64| &lanes[(key & INDEX) as usize];
+        let (mut headers, mut at) = (0, 0);
+        while let Some(first) = keys.get(at).map(lane) {
+            let size = first.output_len;
+            let beside = |other: &&Lane| {
+                other.client.peer == first.client.peer
+                    && (!wildcard || other.client.local == first.client.local)
+            };
+            let others = keys[at + 1..].iter().map(lane).take_while(beside);
+            let others = others.map(|lane| lane.output_len);
+            let next = at + 1 + if together { segments_behind(size, others) } else { 0 };
+            for (iovec, key) in self.iovecs[at..next].iter_mut().zip(&keys[at..next]) {
+                let reply = lane(key);
+                *iovec = from(&reply.output[..reply.output_len]);
+            }
+            let name_len = write_peer(&mut self.addresses[headers], first.client.peer);
+            let control = &mut self.controls[headers];
+            let mut control_len = match wildcard {
+                true => write_source(control, first.client.local.ip()),
+                false => 0,
+            };
+            if next - at > 1 {
+                control_len += write_segment(control, control_len, size as u16);
+            }
+            self.point(headers, at..next, name_len, control_len);
+            (headers, at) = (headers + 1, next);
+        }
+        headers
+    }
+
+    /// Sends what was laid out. `false`: replies that should have left together could not, and they
+    /// and what is behind them is left.
+    fn send_laid(&mut self, socket: BorrowedFd<'_>, headers: usize, done: &mut Sent) -> bool {
+        let mut at = 0;
+        while at < headers {
+            // SAFETY: the headers point into lanes, which the caller borrows.
+            match unsafe { self.send_headers(socket, at, headers) } {
+                Ok(sent) => {
+                    done.sent += datagrams(&self.headers[at..at + sent]);
+                    at += sent;
+                }
+                Err(error) if self.headers[at].msg_hdr.msg_iovlen > 1 => {
+                    // One by one some may still have room. Anything else is about the way they take:
+                    // no checksums in its device, a short MTU, IPsec.
+                    let room = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM];
+                    if !error.raw_os_error().is_some_and(|number| room.contains(&number)) {
+                        self.resting = GSO_REST_BATCHES;
+                    }
+                    return false;
+                }
                 // The first of them was refused: a full buffer, or an address without a route.
-                Err(_) => done.refused += 1,
+                Err(_) => {
+                    done.refused += 1;
+                    at += 1;
+                }
             }
         }
-        done
+        true
     }
 
     /// Receives at most a batch from a connected socket, as `receive` does. A datagram that is longer
@@ -129,7 +211,8 @@ impl Batch {
     ) -> io::Result<usize> {
         let count = lanes.len().min(BATCH_DATAGRAMS);
         for (index, lane) in lanes[..count].iter_mut().enumerate() {
-            self.point(index, into(lane), 0, 0);
+            self.iovecs[index] = into(lane);
+            self.point(index, index..index + 1, 0, 0);
         }
         // SAFETY: the headers point into `lanes`, which are borrowed mutably.
         let received = unsafe { self.receive_headers(socket, count) }?;
@@ -141,8 +224,8 @@ impl Batch {
         Ok(received)
     }
 
-    /// Sends messages by a connected socket, at most a batch of them. What the kernel has no room
-    /// for is dropped.
+    /// Sends messages by a connected socket, at most a batch of them, with `gso` together. What the
+    /// kernel has no room for is dropped.
     ///
     /// # Errors
     /// The peer cannot be reached, said twice: the first time may be about an earlier datagram.
@@ -150,19 +233,30 @@ impl Batch {
         &mut self,
         socket: BorrowedFd<'_>,
         messages: impl Iterator<Item = &'m [u8]>,
+        gso: bool,
     ) -> io::Result<()> {
         let mut count = 0;
         for message in messages.take(BATCH_DATAGRAMS) {
-            self.point(count, from(message), 0, 0);
+            self.iovecs[count] = from(message);
             count += 1;
+        }
+        self.resting = self.resting.saturating_sub(1);
+        let mut together = gso && self.resting == 0 && count > 1;
+        if together {
+            self.iovecs[..count].sort_unstable_by_key(|iovec| Reverse(iovec.iov_len));
         }
         let (mut done, mut refused) = (0, false);
         while done < count {
+            let headers = self.lay_connected(done..count, together);
             // SAFETY: the headers point to messages, which outlive the iterator that gave them.
-            match unsafe { self.send_headers(socket, done, count) } {
-                Ok(sent) => done += sent,
+            match unsafe { self.send_headers(socket, 0, headers) } {
+                Ok(sent) => done += datagrams(&self.headers[..sent]),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(()),
+                    Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE) if together => {
+                        together = false;
+                        self.resting = GSO_REST_BATCHES;
+                    }
                     // Longer than a datagram can be: this one only.
                     Some(libc::EMSGSIZE) => done += 1,
                     Some(libc::EINTR) => {}
@@ -174,21 +268,37 @@ impl Batch {
         Ok(())
     }
 
-    /// Has a header point to one buffer, and to so many octets of its address and control messages.
+    /// Writes headers for the messages of these `iovecs`; gives how many.
+    fn lay_connected(&mut self, iovecs: Range<usize>, together: bool) -> usize {
+        let (mut headers, mut at) = (0, iovecs.start);
+        while at < iovecs.end {
+            let size = self.iovecs[at].iov_len;
+            let others = self.iovecs[at + 1..iovecs.end].iter().map(|iovec| iovec.iov_len);
+            let next = at + 1 + if together { segments_behind(size, others) } else { 0 };
+            let control_len = match next - at {
+                1 => 0,
+                _ => write_segment(&mut self.controls[headers], 0, size as u16),
+            };
+            self.point(headers, at..next, 0, control_len);
+            (headers, at) = (headers + 1, next);
+        }
+        headers
+    }
+
+    /// Has a header point to its buffers, and to so many octets of its address and control messages.
     fn point(
         &mut self,
         index: usize,
-        iovec: libc::iovec,
+        iovecs: Range<usize>,
         name_len: libc::socklen_t,
         control_len: usize,
     ) {
-        self.iovecs[index] = iovec;
         let (name, control) = (&raw mut self.addresses[index], &raw mut self.controls[index]);
         let header = &mut self.headers[index].msg_hdr;
         header.msg_name = if name_len == 0 { null_mut() } else { name.cast() };
         header.msg_namelen = name_len;
-        header.msg_iov = &raw mut self.iovecs[index];
-        header.msg_iovlen = 1;
+        header.msg_iovlen = iovecs.len();
+        header.msg_iov = self.iovecs[iovecs].as_mut_ptr();
         header.msg_control = if control_len == 0 { null_mut() } else { control.cast() };
         header.msg_controllen = control_len;
         header.msg_flags = 0;
@@ -245,6 +355,59 @@ impl Batch {
     }
 }
 
+/// Where a reply stands when replies that can leave together are put beside each other: by whom they
+/// go to (a hash), the longest first; and which lane it is in.
+fn key(index: usize, lane: &Lane) -> u64 {
+    let ip = match lane.client.peer.ip() {
+        IpAddr::V4(ip) => ip.to_bits(),
+        IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
+        }
+    };
+    let whom = ip.wrapping_mul(0x9e37_79b1) ^ u32::from(lane.client.peer.port());
+    u64::from(whom) << 32 | (!lane.output_len as u64 & 0xffff) << 16 | index as u64 & INDEX
+}
+
+/// How many of those that come next can leave with a datagram of `size` octets: all segments are as
+/// long as the first, but the last, which may be shorter.
+fn segments_behind(size: usize, others: impl Iterator<Item = usize>) -> usize {
+    let mut count = 0;
+    if size <= SEGMENT_BYTES_MAX {
+        for other in others {
+            count += 1;
+            if other < size {
+                break;
+            }
+        }
+    }
+    count
+}
+
+/// Datagrams that headers send.
+fn datagrams(headers: &[libc::mmsghdr]) -> usize {
+    headers.iter().map(|header| header.msg_hdr.msg_iovlen).sum()
+}
+
+/// The bits of a key that tell the lane.
+const INDEX: u64 = 0xffff;
+
+/// Whether the kernel cuts a buffer into datagrams: Linux 4.18 or later. Older ones would send it whole.
+pub fn has_gso(socket: BorrowedFd<'_>) -> bool {
+    let (mut size, mut len) = (0_i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `len` octets into `size`.
+    let said = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw mut size).cast(),
+            &raw mut len,
+        )
+    };
+    said == 0
+}
+
 /// The buffer that a lane's datagram is received into.
 fn into(lane: &mut Lane) -> libc::iovec {
     libc::iovec { iov_base: lane.input.as_mut_ptr().cast(), iov_len: lane.input.len() }
@@ -253,12 +416,6 @@ fn into(lane: &mut Lane) -> libc::iovec {
 /// A message to send: the kernel only reads through the pointer.
 fn from(message: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() }
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// The address that a datagram was sent to, from PKTINFO; `local` where it does not tell.
@@ -379,7 +536,33 @@ pub(super) fn write_source(control: &mut Control, source: IpAddr) -> usize {
     }
 }
 
+/// Writes behind `at` octets that a message is to be cut into datagrams of `size` octets; gives the
+/// octets of control.
+fn write_segment(control: &mut Control, at: usize, size: u16) -> usize {
+    // SAFETY: `at` is what `write_source` gave, so that there is room for this as well (asserted
+    // below) where a header may stand; data is written unaligned behind the header.
+    unsafe {
+        let header = control.0.as_mut_ptr().add(at).cast::<libc::cmsghdr>();
+        (*header).cmsg_level = libc::SOL_UDP;
+        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&size) as u32) as _;
+        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
+        libc::CMSG_SPACE(size_of_val(&size) as u32) as usize
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 const _: () = assert!(
-    size_of::<libc::cmsghdr>() + size_of::<libc::in6_pktinfo>().next_multiple_of(8)
+    2 * size_of::<libc::cmsghdr>()
+        + size_of::<libc::in6_pktinfo>().next_multiple_of(8)
+        + size_of::<u16>().next_multiple_of(8)
         <= CONTROL_BYTES
 );
+
+#[cfg(test)]
+mod tests;

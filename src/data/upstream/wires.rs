@@ -23,7 +23,7 @@ use super::network::{ChannelId, Network, Queries};
 use super::stream::Connection;
 use super::{Unreached, Upstream};
 use crate::data::transport::Lane;
-use crate::data::transport::mmsg::Batch;
+use crate::data::transport::mmsg::{Batch, has_gso};
 use crate::data::transport::readiness::watch_connected;
 use crate::limits::BATCH_DATAGRAMS;
 
@@ -48,6 +48,8 @@ pub struct Wires {
     watched: Vec<u32>,
     next: usize,
     batch: Batch,
+    /// Whether queries to one upstream leave together.
+    gso: bool,
     inbox: Rc<Inbox>,
 }
 
@@ -61,13 +63,14 @@ pub enum Received {
 }
 
 impl Wires {
-    /// No channels.
-    pub fn new() -> Self {
+    /// No channels; with `gso`, queries to one upstream leave together where the kernel can do it.
+    pub fn new(gso: bool) -> Self {
         Self {
             wires: Vec::new(),
             watched: Vec::new(),
             next: 0,
             batch: Batch::new(),
+            gso,
             inbox: Inbox::new(),
         }
     }
@@ -154,12 +157,6 @@ impl Wires {
     }
 }
 
-impl Default for Wires {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Network for Wires {
     fn open(
         &mut self,
@@ -172,6 +169,7 @@ impl Network for Wires {
         } else {
             let socket = connect(upstream).and_then(watch_connected);
             let socket = socket.map_err(|error| cause_of(&error))?;
+            self.gso = self.gso && has_gso(socket.get_ref().as_fd());
             Wire::Datagrams { id: channel, socket, readable: false, watched: false }
         };
         self.place(channel, wire);
@@ -188,7 +186,8 @@ impl Network for Wires {
             *watched = true;
             self.watched.push(channel.index);
         }
-        let sent = self.batch.send_connected(socket.get_ref().as_fd(), queries.iter());
+        let (socket, gso) = (socket.get_ref().as_fd(), self.gso);
+        let sent = self.batch.send_connected(socket, queries.iter(), gso);
         sent.map_err(|error| cause_of(&error))
     }
 

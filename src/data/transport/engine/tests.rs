@@ -14,7 +14,7 @@ use tokio::net::UdpSocket as Client;
 /// Runs a test on each engine; one that hangs fails. What the machine refuses is left out.
 fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(Engine) -> F) {
     let ring = Engine::uring().inspect_err(|error| assert!(is_refusal(error), "{error}"));
-    for engine in [Some(Engine::Mmsg), ring.ok()].into_iter().flatten() {
+    for engine in [Some(Engine::Gso), Some(Engine::Mmsg), ring.ok()].into_iter().flatten() {
         let within = async {
             let limit = Duration::from_secs(60);
             tokio::time::timeout(limit, test(engine)).await.expect("the test hangs");

@@ -67,7 +67,7 @@ async fn arrival(wires: &mut Wires) -> Arrival {
 
 /// Opens a stream and asks.
 fn asking(upstream: &Arc<Upstream>, queries: &[&[u8]]) -> Wires {
-    let mut wires = Wires::new();
+    let mut wires = Wires::new(true);
     wires.open(CHANNEL, upstream, true).expect("a connection on its way");
     queries.iter().for_each(|query| wires.ask(CHANNEL, query).expect("room"));
     wires
@@ -305,7 +305,7 @@ fn datagrams_come_in_batches_and_a_refusal_at_once() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         let upstream = upstream(server.local_addr().unwrap(), Carrier::Dns);
-        let mut wires = Wires::new();
+        let mut wires = Wires::new(true);
         wires.open(CHANNEL, &upstream, false).unwrap();
         let mut queries = Queries::default();
         for number in 0..64u8 {
