@@ -255,6 +255,9 @@ pub const EVENT_BYTES_MAX: usize = 768;
 /// Events from one worker that wait for control; more are dropped and counted.
 pub const EVENTS_MAX: usize = 1024;
 
+/// Lines that `log` writes of slow queries, a second and worker: where all are slow, a few tell.
+pub const LOG_SLOW_LINES_MAX: u32 = 10;
+
 /// Queries that `trace` lets wait for their collector at most, whatever its option says: some hundred
 /// megabytes.
 pub const TRACE_SPANS_MAX: usize = 100_000;

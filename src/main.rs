@@ -26,7 +26,10 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Serve(serve) => run(serve),
+        Command::Serve(serve) => {
+            logging::set_json(serve.log_format == args::LogFormat::Json);
+            run(serve)
+        }
         Command::Check(wanted) => tell_faults(&wanted),
         Command::Diff(wanted) => {
             let status = diff::run(&wanted, &mut std::io::stdout().lock());

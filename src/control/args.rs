@@ -62,6 +62,18 @@ pub struct Serve {
     pub io_engine: IoEngine,
     /// Where a server and its successor find each other.
     pub hand_over: Option<PathBuf>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// `[INFO] plugin/NAME: message`.
+    #[default]
+    Text,
+    /// JSON objects.
+    Json,
 }
 
 /// Where a configuration comes from.
@@ -230,6 +242,9 @@ struct Flags {
     /// What carries plain UDP and TCP: gso, mmsg or uring (default "gso")
     #[arg(long)]
     io_engine: Option<IoEngine>,
+    /// How log lines are written: text or json (default "text")
+    #[arg(long)]
+    log_format: Option<LogFormat>,
     /// Path to write pid file
     #[arg(long)]
     pidfile: Option<PathBuf>,
@@ -381,6 +396,7 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
         quiet: flags.quiet,
         io_engine: flags.io_engine.map_or_else(from_environment, Ok)?,
         hand_over: flags.hand_over.filter(|path| !path.as_os_str().is_empty()),
+        log_format: flags.log_format.unwrap_or_default(),
     }))
 }
 
@@ -480,8 +496,10 @@ mod tests {
             quiet: false,
             io_engine: IoEngine::Gso,
             hand_over: None,
+            log_format: LogFormat::Text,
         };
         assert_eq!(serve(""), expected);
+        assert_eq!(serve("-log-format=json").log_format, LogFormat::Json);
     }
 
     #[test]
@@ -584,6 +602,7 @@ mod tests {
             "dns.port",
             "hand-over",
             "io-engine",
+            "log-format",
             "p",
             "pidfile",
             "plugins",

@@ -19,6 +19,7 @@ use std::io::{self, Write as _};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -28,6 +29,35 @@ use crate::data::clock;
 use crate::limits::{LOG_KEPT_BYTES_MAX, LOG_KEPT_LINES};
 
 static DEBUG: AtomicBool = AtomicBool::new(false);
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Makes every line a JSON object, from the next line on (`-log-format=json`).
+pub fn set_json(on: bool) {
+    JSON.store(on, Ordering::Relaxed);
+}
+
+/// Whether lines are JSON objects.
+pub fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// Prints one JSON object: `fields`, the time and the level.
+pub fn record(level: &str, fields: Map<String, Value>) {
+    write(&object(level, fields));
+}
+
+/// A JSON object in a line. The names `time`, `level`, `msg` and `plugin` are those of CoreDNS.
+fn object(level: &str, mut fields: Map<String, Value>) -> String {
+    fields.insert("level".into(), level.into());
+    fields.insert("time".into(), jiff::Timestamp::now().to_string().into());
+    format!("{}\n", Value::Object(fields))
+}
+
+/// A JSON object with nothing but a message.
+fn said(level: &str, message: &str) -> String {
+    object(level, Map::from_iter([("msg".to_owned(), message.into())]))
+}
+
 static APART: AtomicBool = AtomicBool::new(false);
 
 /// Sends lines of warnings and errors to standard error from now on, and no others anywhere: for
@@ -74,21 +104,29 @@ pub fn debug() -> bool {
 
 /// Sends the process's log lines to standard output. Once, early in `main`; a later call changes nothing.
 pub fn start() {
-    let lines = tracing_subscriber::registry().with(Lines { print: print_log });
+    let lines = tracing_subscriber::registry().with(Lines { print: print_log, is_json });
     // Fails only where a subscriber is set already: then lines go there.
     drop(tracing::subscriber::set_global_default(lines));
 }
 
-/// Writes whole lines, each with its end, to standard output in one piece. A reader that went away is
-/// no reason to stop serving: errors are ignored.
+/// Writes whole lines, each with its end, to standard output in one piece; where lines are JSON, as
+/// messages.
 pub fn print(lines: &str) {
+    match is_json() {
+        true => write(&lines.lines().map(|line| said("INFO", line)).collect::<String>()),
+        false => write(lines),
+    }
+}
+
+/// A reader that went away is no reason to stop serving: errors are ignored.
+fn write(lines: &str) {
     drop(io::stdout().lock().write_all(lines.as_bytes()));
 }
 
 /// Writes a log line where log lines go.
 fn print_log(line: &str) {
     match APART.load(Ordering::Relaxed) {
-        false => print(line),
+        false => write(line),
         true if line.starts_with("[WARNING]") || line.starts_with("[ERROR]") => {
             drop(io::stderr().lock().write_all(line.as_bytes()));
         }
@@ -98,13 +136,17 @@ fn print_log(line: &str) {
 
 /// Writes one line to standard error: the reason why the process is about to end.
 pub fn fatal(message: &dyn fmt::Display) {
-    let line = format!("{message}\n");
+    let line = match is_json() {
+        true => said("ERROR", &message.to_string()),
+        false => format!("{message}\n"),
+    };
     drop(io::stderr().lock().write_all(line.as_bytes()));
 }
 
 /// The layer that makes an event into a line and gives it to `print`.
 struct Lines<P> {
     print: P,
+    is_json: fn() -> bool,
 }
 
 impl<P: Fn(&str) + 'static, S: Subscriber> Layer<S> for Lines<P> {
@@ -126,7 +168,10 @@ impl<P: Fn(&str) + 'static, S: Subscriber> Layer<S> for Lines<P> {
         if *event.metadata().level() <= Level::WARN {
             keep(&line);
         }
-        (self.print)(&line);
+        match (self.is_json)() {
+            true => (self.print)(&json_line(event)),
+            false => (self.print)(&line),
+        }
     }
 }
 
@@ -164,6 +209,24 @@ fn line(event: &Event<'_>) -> String {
     text
 }
 
+/// An event as a JSON object: its other fields are texts.
+fn json_line(event: &Event<'_>) -> String {
+    let level = match *event.metadata().level() {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARN",
+        Level::INFO => "INFO",
+        Level::DEBUG | Level::TRACE => "DEBUG",
+    };
+    let mut fields = Fields { message: String::new(), others: String::new() };
+    event.record(&mut fields);
+    let text = fields.message + &fields.others;
+    let mut known = Map::from_iter([("msg".to_owned(), text.into())]);
+    if let Some(plugin) = event.metadata().target().strip_prefix("plugin/") {
+        known.insert("plugin".into(), plugin.into());
+    }
+    object(level, known)
+}
+
 /// An event's message, and its other fields as ` name=value`.
 struct Fields {
     message: String,
@@ -190,9 +253,13 @@ mod tests {
 
     /// What `events` prints.
     fn printed(events: impl FnOnce()) -> String {
+        printed_as(|| false, events)
+    }
+
+    fn printed_as(is_json: fn() -> bool, events: impl FnOnce()) -> String {
         let (sender, lines) = std::sync::mpsc::channel();
         let print = move |line: &str| sender.send(line.to_owned()).unwrap();
-        let layers = tracing_subscriber::registry().with(Lines { print });
+        let layers = tracing_subscriber::registry().with(Lines { print, is_json });
         tracing::subscriber::with_default(layers, events);
         lines.try_iter().collect()
     }
@@ -210,6 +277,24 @@ mod tests {
              [WARNING] no files matching import glob pattern: *.conf\n\
              [ERROR] plugin/errors: lost zone=example.org. code=2\n"
         );
+    }
+
+    #[test]
+    fn lines_may_be_json() {
+        let text = printed_as(
+            || true,
+            || {
+                tracing::warn!(target: "plugin/errors", code = 2, "a \"quote\"\nand a line");
+                tracing::info!("plain");
+            },
+        );
+        let read = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+        let lines: Vec<_> = text.lines().map(read).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["msg"], "a \"quote\"\nand a line code=2");
+        assert_eq!((&lines[0]["level"], &lines[0]["plugin"]), (&"WARN".into(), &"errors".into()));
+        assert_eq!((&lines[1]["msg"], lines[1].get("plugin")), (&"plain".into(), None));
+        assert!(lines[1]["time"].as_str().is_some_and(|time| time.ends_with('Z')));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::chain::cx::Client;
 use super::chain::level::{Asked, OptExtra, Place, Reason, ReplyState, Source};
-use super::chain::marks::Marks;
+use super::chain::marks::{Marks, Waits};
 use super::chain::step::Fetched;
 use super::chain::walk::{FrameAt, Led, Walk};
 use super::clock::Nanos;
@@ -82,6 +82,7 @@ pub struct Slot {
     led: Led,
     permit: Option<Permit>,
     marks: Option<Box<Marks>>,
+    waits: Waits,
     /// What it has in flight to upstreams.
     flights: [Option<FlightId>; 2],
     depth: u8,
@@ -329,6 +330,7 @@ impl Slot {
             led: Led::NONE,
             permit: None,
             marks: None,
+            waits: Waits::NONE,
             flights: [None; 2],
             depth: 0,
             asks: 0,
@@ -356,6 +358,7 @@ impl Slot {
         self.carried = walk.carried.take();
         self.permit = walk.permit.take();
         self.marks = walk.marks.take();
+        self.waits = walk.waits;
         self.led = walk.led;
         self.flights = [None; 2];
         self.depth = walk.depth as u8;
@@ -396,6 +399,7 @@ impl Slot {
         walk.carried = self.carried.take();
         walk.permit = self.permit.take();
         walk.marks = self.marks.take();
+        walk.waits = self.waits;
         walk.led = self.led;
         walk.detached = self.detached;
         walk.frames.extend(self.frames.iter().flatten());

@@ -337,7 +337,7 @@ impl Turn {
     }
 
     fn wait(&mut self, fetch: Fetch, generation: usize, outlet: &mut dyn Outlet) -> Waiting {
-        self.walk.mark_wait(&fetch);
+        self.walk.begin_wait(&fetch, self.core.now);
         let latest = self.walk.arrived + WALK_NANOS_MAX;
         let due = match fetch {
             Fetch::Sleep(nanos) => self.core.now + nanos,
@@ -388,7 +388,11 @@ impl Turn {
         for flight in self.slots.flights(id).into_iter().flatten() {
             self.core.upstreams.forget(flight, late, self.core.now);
         }
-        self.lift(id, fetched, landed)
+        let generation = self.lift(id, fetched, landed)?;
+        if self.walk.fetches != 0 {
+            self.walk.waits.end(self.core.now);
+        }
+        Some(generation)
     }
 
     /// As `unpark`, and forgets nothing.

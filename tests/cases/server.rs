@@ -22,6 +22,15 @@ pub struct Server {
 impl Server {
     /// Writes `files` into `folder` and starts the server there.
     pub fn start(folder: &Path, files: &[(String, String)]) -> Result<Self, String> {
+        Self::start_with(folder, files, &[])
+    }
+
+    /// Likewise with further flags.
+    pub fn start_with(
+        folder: &Path,
+        files: &[(String, String)],
+        flags: &[&str],
+    ) -> Result<Self, String> {
         let told = |what: &str, error: std::io::Error| format!("{what}: {error}");
         drop(fs::remove_dir_all(folder));
         for (name, content) in files {
@@ -37,6 +46,7 @@ impl Server {
         let errors = output.try_clone().expect("an open file");
         let child = Command::new(&program)
             .args(["-conf", "Corefile", "-dns.port", &ports[0].1.number.to_string()])
+            .args(flags)
             .envs(ports.iter().map(|(name, port)| (*name, port.number.to_string())))
             .current_dir(folder)
             .stdin(Stdio::null())

@@ -1,15 +1,16 @@
-//! `trace`: what a collector is told of queries that an upstream answers, and what becomes of them
-//! without one.
+//! Where the time goes: what `trace` tells a collector of queries that an upstream answers, what
+//! `log` says of slow ones, and as JSON.
 
 use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::server::eventually;
+use crate::server::{Server, eventually};
 use crate::upstream::{Act, Upstream};
 use crate::{metric, serve};
 
@@ -79,6 +80,60 @@ fn request(reader: &mut impl std::io::BufRead) -> Option<Told> {
 
 fn slow() -> Upstream {
     Upstream::new(|heard| vec![Act::Wait(Duration::from_millis(50)), Act::Say(heard.answer(&[1]))])
+}
+
+#[test]
+fn slow_queries_are_logged_with_who_made_them_slow() {
+    let upstream = Upstream::new(|heard| match heard.name().as_str() {
+        "slow.example" => {
+            vec![Act::Wait(Duration::from_millis(300)), Act::Say(heard.answer(&[1]))]
+        }
+        _ => vec![Act::Say(heard.answer(&[2]))],
+    });
+    let to = upstream.address;
+    let corefile = format!(
+        ". {{\n prometheus 127.0.0.1:{{$P1}}\n log . {{\n slow 200ms\n }}\n cache\n \
+         forward . {to}\n}}\n"
+    );
+    let server = serve("tracing-slow", &corefile);
+    let client = Client::of(&server);
+    client.ask("quick.example.");
+    client.ask("slow.example.");
+    client.ask("slow.example.");
+    let counted = || {
+        let labels = format!("{{server=\"dns://:{}\"}}", server.address(None).unwrap().port());
+        metric(&server, &format!("corelane_slow_queries_total{labels}"))
+    };
+    assert!(eventually(|| counted() == 1.0), "the second comes from the cache");
+    let said = format!(" forward {to} 0.3");
+    assert!(eventually(|| server.output().contains(&said)), "{}", server.output());
+    assert!(!server.output().contains("quick.example."), "{}", server.output());
+}
+
+#[test]
+fn lines_are_json_if_the_flag_says_so() {
+    let upstream = slow();
+    let corefile = corefile("", &upstream);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstreams").join("tracing-json");
+    let files = [("Corefile".to_owned(), corefile)];
+    let mut server = Server::start_with(&folder, &files, &["-log-format=json"]).expect("a process");
+    server.ready().expect("it serves");
+    Client::of(&server).ask("odd\\\"name.example.");
+    let record = || {
+        let output = server.output();
+        let lines = output.lines().map(|line| {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+        });
+        let mut records: Vec<_> = lines.filter(|line| line.get("qname").is_some()).collect();
+        records.pop()
+    };
+    assert!(eventually(|| record().is_some()), "{}", server.output());
+    let record = record().expect("a record");
+    assert_eq!(record["qname"], r#"odd\\\"name.example."#);
+    assert_eq!((&record["qtype"], &record["rcode"]), (&"A".into(), &"NOERROR".into()));
+    assert_eq!((&record["client_ip"], &record["plugin"]), (&"127.0.0.1".into(), &"log".into()));
+    assert_eq!(record["msg"], r#"odd\\\"name.example. traced -"#);
+    assert!(record["duration_seconds"].as_f64().is_some_and(|seconds| seconds > 0.049));
 }
 
 fn corefile(trace: &str, upstream: &Upstream) -> String {

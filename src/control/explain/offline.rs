@@ -69,6 +69,7 @@ fn load(wanted: &args::Explain) -> Result<Corefile, Vec<CorefileError>> {
         quiet: true,
         hand_over: None,
         io_engine: args::IoEngine::Mmsg,
+        log_format: args::LogFormat::Text,
     })
 }
 

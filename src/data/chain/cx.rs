@@ -656,6 +656,15 @@ impl<'w> Cx<'w> {
         Some(was_marked)
     }
 
+    /// The longest wait of the query so far: the plugin that had it wait, the upstream that it asked,
+    /// if it was one, and how long that took.
+    pub fn longest_wait(&self) -> Option<(&'static str, Option<SocketAddr>, Nanos)> {
+        let (by, nanos) = self.walk.waits.longest().filter(|_| self.walk.fetches != 0)?;
+        let block = self.snapshot.blocks.get(by.block as usize)?;
+        let link = block.chain.get(by.link as usize)?;
+        Some((link.name(), self.core.upstreams.address(by.upstream), nanos))
+    }
+
     /// The walk's marks, if it has any.
     pub fn marks(&self) -> Option<&Marks> {
         self.walk.marks.as_deref()

@@ -110,6 +110,47 @@ impl Stood {
     }
 }
 
+/// The longest wait of a walk: known of every walk, marked or not.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::data) struct Waits {
+    /// Since when it waits; 0: it does not.
+    since: Nanos,
+    now: Waiter,
+    longest: Nanos,
+    by: Waiter,
+}
+
+/// Who has a walk wait: block, link, and the upstream that is asked (0: none).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::data) struct Waiter {
+    pub block: u16,
+    pub link: u16,
+    pub upstream: u32,
+}
+
+impl Waits {
+    const NOBODY: Waiter = Waiter { block: 0, link: 0, upstream: 0 };
+    /// None yet.
+    pub const NONE: Self = Self { since: 0, now: Self::NOBODY, longest: 0, by: Self::NOBODY };
+
+    pub fn begin(&mut self, by: Waiter, now: Nanos) {
+        (self.since, self.now) = (now, by);
+    }
+
+    pub fn end(&mut self, now: Nanos) {
+        let since = std::mem::take(&mut self.since);
+        let took = now.saturating_sub(since);
+        if since != 0 && took > self.longest {
+            (self.longest, self.by) = (took, self.now);
+        }
+    }
+
+    /// The longest, and who had the walk wait.
+    pub fn longest(&self) -> Option<(Waiter, Nanos)> {
+        (self.longest != 0).then_some((self.by, self.longest))
+    }
+}
+
 /// What a link said in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {

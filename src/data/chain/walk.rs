@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::cx::{Client, Core, Cx, Detached, Span};
 use super::level::{Asked, Level, NOBODY, Place, ReplyState};
-use super::marks::{self, Act, Mark, Marks};
+use super::marks::{self, Act, Mark, Marks, Waiter, Waits};
 use super::step::{Entry, Fetch, Fetched, Step};
 use crate::cells::{FlightKey, Permit};
 use crate::data::clock::{self, Nanos};
@@ -124,6 +124,8 @@ pub struct Walk {
     pub(in crate::data) over: bool,
     /// Where its time went, if somebody wants to know. Taken from it when it waits or is over.
     pub(in crate::data) marks: Option<Box<Marks>>,
+    /// Its waits; of a walk before it if this one has waited for nothing yet (`fetches` is 0).
+    pub(in crate::data) waits: Waits,
 }
 
 /// Where the loop goes next.
@@ -169,6 +171,7 @@ impl Walk {
             permit: None,
             over: false,
             marks: None,
+            waits: Waits::NONE,
         }
     }
 
@@ -308,7 +311,7 @@ impl Walk {
                 self.end_marks(core, generation);
             }
             Outcome::Partial => self.mark_frame(Act::Send),
-            // Marked when the wait begins, by `mark_wait`.
+            // Marked when the wait begins, by `begin_wait`.
             Outcome::Wait(_) => {}
         }
         outcome
@@ -321,11 +324,16 @@ impl Walk {
         }
     }
 
-    /// Marks that the walk begins to wait.
-    pub(in crate::data) fn mark_wait(&mut self, fetch: &Fetch) {
+    /// Notes that the walk begins to wait.
+    pub(in crate::data) fn begin_wait(&mut self, fetch: &Fetch, now: Nanos) {
+        let upstream = if let Fetch::Exchange(exchange) = fetch { exchange.upstream } else { 0 };
+        if self.fetches <= 1 {
+            self.waits = Waits::NONE;
+        }
+        let block = self.levels[self.depth].place.block;
+        let link = self.frames.last().map_or(NOBODY, |top| top.link);
+        self.waits.begin(Waiter { block, link, upstream }, now);
         if self.marks.is_some() {
-            let upstream =
-                if let Fetch::Exchange(exchange) = fetch { exchange.upstream } else { 0 };
             self.mark_frame(Act::Wait(upstream));
         }
     }

@@ -3,8 +3,13 @@
 //! The worker writes fixed fields, the name and the values of labels ([`Line::write`]); control makes the
 //! text ([`Format::render`]). A worker's part allocates nothing and formats nothing but labels.
 
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
 use super::kind::Kind;
 use crate::data::chain::Text;
+use crate::data::clock::{MILLISECOND, SECOND};
 use crate::plugin::{Client, Cx, Event, ReplyState, Site};
 use crate::snapshot::MetaRef;
 use crate::wire::{
@@ -37,6 +42,7 @@ impl Format {
     pub fn labels(&self, site: &mut Site<'_>) -> Vec<Label> {
         let label = |piece: &Piece| match piece {
             Piece::Label(label) => Some(Label::of(label, site)),
+            Piece::Slowest => Some(Label::Slowest),
             _ => None,
         };
         self.pieces.iter().filter_map(label).collect()
@@ -51,7 +57,7 @@ impl Format {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Field(field) => out.push_str(&field.text(&line, name, client)),
-                Piece::Label(_) => {
+                Piece::Label(_) | Piece::Slowest => {
                     let (value, rest) = match values {
                         [NO_META, rest @ ..] => (&b"-"[..], rest),
                         [len, rest @ ..] => rest.split_at((*len as usize).min(rest.len())),
@@ -66,12 +72,44 @@ impl Format {
     }
 }
 
+impl Format {
+    /// What is known of the query, as fields of a JSON record; `msg` is the text.
+    pub fn record(&self, bytes: &[u8], client: &Client) -> Option<Map<String, Value>> {
+        let text = self.render(bytes, client)?;
+        let (line, rest) = Line::read(bytes)?;
+        let (name, _) = Name::from_wire(rest).ok()?;
+        let known = line.rcode != u16::MAX;
+        let fields = json!({
+            "msg": text,
+            "plugin": "log",
+            "client_ip": client.ip().to_string(),
+            "client_port": client.peer.port(),
+            "proto": client.transport.as_str(),
+            "id": line.id,
+            "opcode": line.opcode,
+            "qname": name.to_string(),
+            "qtype": rtype::text(line.rtype).to_string(),
+            "qclass": rclass::text(line.rclass).to_string(),
+            "dnssec_ok": line.dnssec_ok,
+            "bufsize": line.bufsize,
+            "request_size": line.size,
+            "rcode": known.then(|| Placeholder::Rcode.text(&line, name, client)),
+            "rflags": flags(Flags(line.flags)),
+            "response_size": line.rsize,
+            "duration_seconds": line.took as f64 / SECOND as f64,
+        });
+        if let Value::Object(fields) = fields { Some(fields) } else { None }
+    }
+}
+
 /// A part of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
     Field(Placeholder),
     Label(String),
+    /// The longest wait, which the worker writes as it does a label.
+    Slowest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +174,7 @@ fn pieces(format: &str) -> Vec<Piece> {
         let piece = match (Placeholder::of(word), label) {
             (Some(field), _) => Piece::Field(field),
             (None, Some(label)) => Piece::Label(label.to_owned()),
+            (None, None) if word == "{slowest}" => Piece::Slowest,
             (None, None) => {
                 text(&mut pieces, head);
                 continue;
@@ -154,6 +193,8 @@ pub enum Label {
     Class,
     /// Likewise its kind.
     Kind,
+    /// Who had the query wait longest.
+    Slowest,
     /// What another plugin knows.
     Other(MetaRef),
 }
@@ -230,6 +271,7 @@ impl Line {
                     value.push(Kind::of(level).as_str());
                     true
                 }
+                Label::Slowest => write_slowest(&mut value, cx),
                 Label::Other(label) => cx.meta(*label, &mut value),
             };
             event.push(&[if has { value.as_str().len() as u8 } else { NO_META }]);
@@ -257,6 +299,19 @@ impl Line {
         };
         Some((line, rest))
     }
+}
+
+/// `forward 192.0.2.1:53 0.120s`; `false`: the query has waited for nothing.
+fn write_slowest(value: &mut Text<META_BYTES_MAX>, cx: &Cx<'_>) -> bool {
+    let Some((plugin, upstream, nanos)) = cx.longest_wait() else { return false };
+    // A text that is full is cut.
+    let _ = write!(value, "{plugin} ");
+    if let Some(upstream) = upstream {
+        let _ = write!(value, "{upstream} ");
+    }
+    let (seconds, millis) = (nanos / SECOND, nanos % SECOND / MILLISECOND);
+    let _ = write!(value, "{seconds}.{millis:03}s");
+    true
 }
 
 /// Octets of a message if its names were written in full: what CoreDNS calls its size.
