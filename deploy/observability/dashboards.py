@@ -107,6 +107,10 @@ OVERVIEW = board(
     graph("CPU", (f"sum by (instance) (rate(process_cpu_seconds_total{{PICK}}{RATE}))", "{{instance}}"), unit="short"),
     graph("resident memory", ("process_resident_memory_bytes{PICK}", "{{instance}}"), unit="bytes"),
     graph("queries by type", (f"sum by (type) (rate(coredns_dns_requests_total{{PICK}}{RATE}))", "{{type}}"), unit="reqps"),
+    graph("the busiest client, and names that do not exist", ('max by (instance) (corelane_top_queries_per_second{PICK,by="client",rank="1"})', "first client of {{instance}}"),
+          ('sum by (instance) (corelane_top_queries_per_second{PICK,by="nxdomain"})', "first ten missing names of {{instance}}"), unit="reqps",
+          about="who they are: /status of the health port, or corelane top"),
+    graph("queries waiting, first ten names", ("sum by (instance) (corelane_top_waiting_queries{PICK})", "{{instance}}")),
     graph("by transport and family", (f"sum by (proto, family) (rate(coredns_dns_requests_total{{PICK}}{RATE}))", "{{proto}} {{family}}"), unit="reqps"),
 )
 

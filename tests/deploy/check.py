@@ -240,6 +240,10 @@ def series():
     alerts = {rule["alert"] for rule in all_rules if "alert" in rule}
     for alert in sorted(alerts ^ set(pages)):
         fault(f"runbook.md and the rules differ: {alert}")
+    tests = yaml.safe_load((DEPLOY / "observability/corelane.rules.test.yaml").read_text())["tests"]
+    fires = {check["alertname"] for test in tests for check in test.get("alert_rule_test", []) if check["exp_alerts"]}
+    for alert in sorted(alerts ^ fires):
+        fault(f"corelane.rules.test.yaml and the rules differ: no test in which {alert} fires")
 
 
 def observability():
