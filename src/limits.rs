@@ -211,6 +211,10 @@ pub const MARK_NANOS: u64 = 10_000_000;
 /// Walks of which one at least is sampled, on average: what a sample costs is nothing among so many.
 pub const MARK_STRIDE_MAX: u32 = 4_096;
 
+/// Octets of what a server tells of a question's way: `MARKS_MAX` steps of a kibioctet, and a whole reply
+/// as text.
+pub const EXPLAIN_BYTES_MAX: usize = 1 << 20;
+
 /// Seconds that `doctor` waits for the answer to a question: as long as resolvers in pods do.
 pub const DOCTOR_ANSWER_SECONDS_MAX: u64 = 5;
 

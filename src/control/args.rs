@@ -137,9 +137,33 @@ pub struct Explain {
     /// The type (default "A")
     #[arg(value_name = "TYPE")]
     pub rtype: Option<String>,
-    /// The client's address, with or without a port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub from: String,
+    /// The client's address, with or without a port (default: the pod's, or 127.0.0.1)
+    #[arg(long, value_name = "ADDR")]
+    pub from: Option<String>,
+    /// Have a running server walk it: the address of its port of health
+    #[arg(long, value_name = "ADDR", conflicts_with = "corefile")]
+    pub server: Option<String>,
+    /// Ask as this pod's resolver would, NAMESPACE/NAME
+    #[arg(long, value_name = "POD", conflicts_with_all = ["policy", "namespace"])]
+    pub pod: Option<String>,
+    /// Ask as the resolver of a pod with this dnsPolicy would
+    #[arg(long)]
+    pub policy: Option<String>,
+    /// That pod's namespace
+    #[arg(long, default_value = "default")]
+    pub namespace: String,
+    /// Its search path instead
+    #[arg(long, value_name = "ZONE", value_delimiter = ',')]
+    pub search: Vec<String>,
+    /// Its ndots instead
+    #[arg(long)]
+    pub ndots: Option<u32>,
+    /// The cluster's zone, in its search path
+    #[arg(long, default_value = "cluster.local")]
+    pub zone: String,
+    /// The API server's URL, without credentials: for --pod
+    #[arg(long, value_name = "URL", conflicts_with = "kubeconfig")]
+    pub endpoint: Option<String>,
     /// The Corefile; - is standard input
     #[arg(long, value_name = "FILE", default_value = "Corefile")]
     pub corefile: PathBuf,
@@ -346,7 +370,7 @@ pub fn usage(program: &str) -> String {
             "check" => "[FILE] [--format=coredns]",
             "diff" => "OLD NEW [--json]",
             "doctor" => "[NAMESPACE/POD] [--kubeconfig FILE]",
-            "explain" => "NAME [TYPE] [--from ADDR] [--corefile FILE]",
+            "explain" => "NAME [TYPE] [--from ADDR] [--corefile FILE | --server ADDR] [--pod POD]",
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
             "top" => "[--server ADDRESS]",
             "migrate" => "[FILE]",

@@ -25,6 +25,7 @@ use super::args::{Serve, Source};
 use super::compile::{self, BuildError, Graph, Ground};
 use super::corefile::{Corefile, CorefileError};
 use super::crew::Crew;
+use super::explain::live;
 use super::hand_over::link::Link;
 use super::hand_over::offer::{Heard, Offers, Successor};
 use super::hand_over::{Held, claim, standby};
@@ -122,7 +123,7 @@ impl Supervisor {
         let admin = Admin::start().map_err(|error| format!("admin thread: {error}"))?;
         // First who has to be ready: an end point that is open knows of them.
         ready.set(&graph);
-        admin.set(endpoints(&graph)).map_err(|error| error.to_string())?;
+        admin.set(endpoints(&graph, &crew)).map_err(|error| error.to_string())?;
         let waits = graph.start_early();
         tokio::select! {
             _ = waits.join_all() => {}
@@ -339,10 +340,10 @@ impl Supervisor {
             .map_err(|error| failed(&error))?;
         self.wait(graph.start_early(), signals).await.map_err(ReloadError::Ended)?;
         graph.bind(&mut self.ground()).map_err(|error| failed(&error))?;
-        self.admin.set(endpoints(&graph)).map_err(|error| failed(&error))?;
+        self.admin.set(endpoints(&graph, &self.crew)).map_err(|error| failed(&error))?;
         if let Err(error) = run_hooks(std::mem::take(&mut graph.at_start)) {
             // The old end points come back: they were open a moment ago.
-            let _ = self.admin.set(endpoints(&self.graph));
+            let _ = self.admin.set(endpoints(&self.graph, &self.crew));
             return Err(failed(&error));
         }
         self.crew.publish(Arc::clone(&graph.snapshot));
@@ -472,7 +473,7 @@ impl Supervisor {
         if let Some(time) = lameduck {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {time:?}");
             // Who asks whether to send more gets no answer; health and metrics stay.
-            let mut staying = endpoints(&self.graph);
+            let mut staying = endpoints(&self.graph, &self.crew);
             staying.retain(|endpoint| endpoint.name != "ready");
             drop(self.admin.set(staying));
             tokio::select! {
@@ -504,8 +505,18 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-fn endpoints(graph: &Graph) -> Vec<admin::Endpoint> {
-    graph.parts.iter().rev().flat_map(|part| part.endpoints.iter().cloned()).collect()
+fn endpoints(graph: &Graph, crew: &Crew) -> Vec<admin::Endpoint> {
+    let parts = graph.parts.iter().rev();
+    let mut all: Vec<_> = parts.flat_map(|part| part.endpoints.iter().cloned()).collect();
+    // Who may see what the server does may ask for the way of a question, too.
+    for endpoint in &mut all {
+        if endpoint.routes.iter().any(|(path, _)| *path == "/status") {
+            endpoint
+                .routes
+                .push((live::PATH, Arc::new(live::Walking { mailbox: crew.first_mailbox() })));
+        }
+    }
+    all
 }
 
 fn run_hooks(hooks: Vec<Hook>) -> Result<(), String> {

@@ -22,7 +22,9 @@
 //!   names that come most often, the last errors, the Corefile that serves (its secrets left out).
 //!   `local`, the default: who is on this host or in this pod, and who has a port forwarded to it
 //!   (`kubectl port-forward`); others get `403`. `on`: whoever reaches the port, which in a cluster is
-//!   every pod unless a NetworkPolicy says otherwise. `off`: there is none.
+//!   every pod unless a NetworkPolicy says otherwise. `off`: there is none. With it goes `/explain`, by
+//!   which `corelane explain --server` has a question walked as if a client of any address had asked it:
+//!   whatever `status` says, only who is on this host is answered there, and one at a time.
 //!
 //! Once a second the endpoint is asked by the process itself; a warning is logged if that fails
 //! or takes longer than a second.

@@ -52,7 +52,7 @@ fn said(report: &Value) -> Vec<String> {
 
 fn json(ran: &Ran) -> Value {
     let reports: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
-    reports[0].clone()
+    reports["reports"][0].clone()
 }
 
 #[test]
@@ -152,4 +152,52 @@ fn faults_are_one_line_each() {
     }
     let ran = corelane(&["explain", "a.test", "--corefile", "no-such-file"]);
     assert!(ran.err.starts_with("explain: open no-such-file: "), "{}", ran.err);
+}
+
+/// `libc: name end, …` of a report.
+fn ways(json: &Value) -> Vec<String> {
+    let of = |way: &Value| {
+        let names = way["names"].as_array().expect("names").iter();
+        let names = names.map(|one| format!("{} {}", one[0], one[1]).replace('"', ""));
+        format!(
+            "{}: {}",
+            way["libc"].as_str().expect("a word"),
+            names.collect::<Vec<_>>().join(", ")
+        )
+    };
+    json["ways"].as_array().expect("ways").iter().map(of).collect()
+}
+
+#[test]
+fn a_pod_s_resolver_asks_name_by_name() {
+    // Under svc.cluster.local the name exists without an address.
+    let text = ". {\n hosts {\n  192.0.2.9 api.test\n }\n}\n\
+                svc.cluster.local {\n template IN ANY {\n  rcode NOERROR\n }\n}\n\
+                cluster.local {\n template IN ANY {\n  rcode NXDOMAIN\n }\n}\n";
+    let corefile = file("pod", text);
+    let asked = |args: &[&str]| {
+        let mut all = vec!["explain", "--corefile", &corefile, "--json"];
+        all.extend(args);
+        let ran = corelane(&all);
+        let json: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
+        json
+    };
+    let json = asked(&["api.test", "--policy", "ClusterFirst", "--namespace", "shop"]);
+    let empty = "exists, without what is asked for";
+    let expected = [
+        format!(
+            "glibc: api.test.shop.svc.cluster.local. {empty}, api.test.svc.cluster.local. {empty}, \
+             api.test.cluster.local. does not exist, api.test. answered"
+        ),
+        format!("musl: api.test.shop.svc.cluster.local. {empty}"),
+    ];
+    assert_eq!(ways(&json), expected);
+    // A and AAAA of four names, each walked once.
+    assert_eq!(json["reports"].as_array().map(Vec::len), Some(8));
+    let json = asked(&["api.test", "A", "--ndots", "1"]);
+    assert_eq!(ways(&json), ["glibc: api.test. answered", "musl: api.test. answered"]);
+    let json = asked(&["api", "A", "--search", "a.test,cluster.local,test"]);
+    assert!(ways(&json)[1].starts_with("musl: api.a.test. "), "{json}");
+    let ran = corelane(&["explain", "a", "--corefile", &corefile, "--policy", "Cluster"]);
+    assert!(ran.err.starts_with("explain: Cluster: a dnsPolicy is ClusterFirst, "), "{}", ran.err);
 }

@@ -3,6 +3,9 @@
 
 mod diff;
 mod explain;
+mod live;
+#[path = "../ports/mod.rs"]
+mod ports;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -415,3 +415,34 @@ fn what_stands_between_us_and_the_api_server() {
         stops_at(&found, "API server", "no-such-file", "--kubeconfig");
     });
 }
+
+#[test]
+fn explain_asks_as_a_pod_does() {
+    run(async {
+        let server = healthy().await;
+        let mut object = pod(json!({"dnsPolicy": "ClusterFirst"}));
+        object["status"]["podIP"] = "10.1.0.7".into();
+        server.at(POD, object);
+        let corefile = folder("explain-pod").join("Corefile");
+        let text = ". {\n hosts {\n  10.96.0.1 db.shop.svc.cluster.local\n }\n}\n";
+        std::fs::write(&corefile, text).expect("a file");
+        let path = corefile.to_string_lossy().into_owned();
+        let explain = |name: &'static str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+            let args = ["explain", name, "A", "--pod", "shop/web", "--corefile", &path];
+            command.args(args).args(["--endpoint", &server.url()]);
+            async move { command.output().await.expect("a process") }
+        };
+        let output = explain("db").await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.starts_with("db.shop.svc.cluster.local. A from 10.1.0.7:40000"), "{said}");
+        assert!(
+            said.contains("\nmusl asks for\n  db.shop.svc.cluster.local. (answered)\n"),
+            "{said}"
+        );
+        server.at(POD, pod(json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true})));
+        let output = explain("db").await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.starts_with("explain: shop/web asks what its node asks, not this"), "{said}");
+    });
+}

@@ -68,10 +68,18 @@ pub struct Endpoint {
     pub web: Option<PathBuf>,
 }
 
+/// An answer to come.
+pub type Later = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
+
 /// Answers requests for one path.
 pub trait Route: Send + Sync {
     /// The answer. Runs on the admin thread: it may take a lock that control holds briefly, not wait.
     fn answer(&self, request: &Request<'_>) -> Response;
+
+    /// An answer that has to be waited for, instead of `answer`'s.
+    fn later(&self, _request: &Request<'_>) -> Option<Later> {
+        None
+    }
 }
 
 /// What a route may look at.
@@ -83,6 +91,8 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// The Accept header, empty if there is none.
     pub accept: &'a str,
+    /// The Host header, empty if there is none.
+    pub host: &'a str,
     /// Whether the client is on this host, or in this pod: it comes by the loopback interface.
     pub is_local: bool,
 }

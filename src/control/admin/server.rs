@@ -13,7 +13,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ACCEPT, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -168,7 +170,7 @@ pub(super) async fn converse(
                 _ => Admission::Granted,
             };
             Ok::<_, Infallible>(match admission {
-                Admission::Granted => answer(&table, &request, asker),
+                Admission::Granted => answer(&table, &request, asker).await,
                 Admission::Refused => {
                     let mut response = refusal(401, "Unauthorized\n");
                     let challenge = HeaderValue::from_static("Basic");
@@ -194,21 +196,26 @@ pub(super) async fn converse(
     drop(connection.await);
 }
 
-fn answer(
+async fn answer(
     table: &Table,
     request: &hyper::Request<Incoming>,
     asker: Asker,
 ) -> hyper::Response<Full<Bytes>> {
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
     let asked = Request {
         path: request.uri().path(),
         query: request.uri().query().unwrap_or(""),
         accept: accept.unwrap_or(""),
+        host: host.unwrap_or(""),
         is_local: asker != Asker::Client { is_local: false },
     };
-    match table.route(asked.path) {
-        Some(route) => response(route.answer(&asked)),
-        None => refusal(404, "404 page not found\n"),
+    let Some(route) = table.route(asked.path) else {
+        return refusal(404, "404 page not found\n");
+    };
+    match route.later(&asked) {
+        Some(later) => response(later.await),
+        None => response(route.answer(&asked)),
     }
 }
 

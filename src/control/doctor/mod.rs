@@ -13,7 +13,6 @@ mod asking;
 mod cluster;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -129,20 +128,11 @@ async fn examine(wanted: &Doctor, chart: &mut Chart) -> Result<(), Cause> {
     if is_reached { asking::upstreams(&upstreams, chart).await } else { Ok(()) }
 }
 
-/// The cluster: a kubeconfig that is named, that of the environment, the one that this runs in, or the
-/// user's own.
+/// The cluster that is named, or that a user's tools would look at.
 fn connect(wanted: &Doctor) -> Connect {
-    let kubeconfig = |file: PathBuf| Connect::Kubeconfig { file, context: None };
-    if let Some(url) = &wanted.endpoint {
-        return Connect::Endpoint { url: url.clone(), tls: None };
-    }
-    if let Some(file) = &wanted.kubeconfig {
-        return kubeconfig(file.clone());
-    }
-    let variable = |name: &str| std::env::var_os(name).filter(|text| !text.is_empty());
-    match (variable("KUBECONFIG"), variable("KUBERNETES_SERVICE_HOST"), variable("HOME")) {
-        (Some(file), ..) => kubeconfig(file.into()),
-        (None, None, Some(home)) => kubeconfig(PathBuf::from(home).join(".kube/config")),
-        _ => Connect::InCluster,
+    match (&wanted.endpoint, &wanted.kubeconfig) {
+        (Some(url), _) => Connect::Endpoint { url: url.clone(), tls: None },
+        (None, Some(file)) => Connect::Kubeconfig { file: file.clone(), context: None },
+        (None, None) => Connect::usual(),
     }
 }

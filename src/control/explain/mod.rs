@@ -3,10 +3,13 @@
 //! The question goes through the real gate, route and chain, and is asked of the real upstreams: the code
 //! that serves clients, with marks ([`data::demand`](crate::data::demand)). Nothing is interpreted a second
 //! time. [`offline`] compiles a Corefile and walks the question in this process; nothing is listened on,
-//! no command of `on` runs, nothing is logged. [`report`] puts what a worker has told into words, [`print`]
+//! no command of `on` runs, nothing is logged. [`live`] has a running server walk it. [`pod`] asks as a pod's
+//! resolver would, name by name. [`report`] puts what a worker has told into words, [`print`]
 //! lays them out.
 
+pub mod live;
 mod offline;
+pub mod pod;
 mod print;
 pub mod report;
 
@@ -14,6 +17,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -24,6 +28,7 @@ use crate::data::demand::{Demand, Unwalked, Walked};
 use crate::limits::WALK_NANOS_MAX;
 use crate::mail::{Mail, Mailbox};
 use crate::wire::{Flags, HEADER_BYTES, NameBuf, Rtype, rclass, rtype};
+use pod::Way;
 use report::Report;
 
 /// The port of a client that names none.
@@ -44,6 +49,33 @@ pub struct Asked {
     pub transport: Transport,
 }
 
+/// All that is told.
+#[derive(Debug, Serialize)]
+pub struct Explained {
+    /// Questions, in the order in which they were walked.
+    pub reports: Vec<Report>,
+    /// Which of them each C library asks: where a pod's resolver was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Way>,
+}
+
+/// Who walks the questions.
+enum Asking {
+    /// This process, by a Corefile.
+    Here(Box<offline::Server>),
+    /// The server with health at this address.
+    There(String),
+}
+
+impl Asking {
+    async fn ask(&self, asked: &Asked) -> Result<Report, String> {
+        match self {
+            Self::Here(server) => server.ask(asked).await,
+            Self::There(server) => live::ask(server, asked).await,
+        }
+    }
+}
+
 /// Explains what is wanted; gives the exit status: 0 if a reply was sent, 1 if none was or nothing could
 /// be asked.
 ///
@@ -51,27 +83,34 @@ pub struct Asked {
 /// `out` cannot be written to.
 pub async fn run(wanted: &Explain, out: &mut dyn Write) -> io::Result<u8> {
     logging::to_stderr();
-    let reports = match explain(wanted).await {
-        Ok(reports) => reports,
+    let explained = match explain(wanted).await {
+        Ok(explained) => explained,
         Err(message) => {
             logging::fatal(&format_args!("explain: {message}"));
             return Ok(1);
         }
     };
     if wanted.json {
-        serde_json::to_writer_pretty(&mut *out, &reports)?;
+        serde_json::to_writer_pretty(&mut *out, &explained)?;
         writeln!(out)?;
     } else {
-        print::print(&reports, out)?;
+        print::print(&explained, out)?;
     }
-    let is_answered = reports.last().is_some_and(|report| report.reply.is_some());
+    let is_answered = explained.reports.last().is_some_and(|report| report.reply.is_some());
     Ok(u8::from(!is_answered))
 }
 
-async fn explain(wanted: &Explain) -> Result<Vec<Report>, String> {
+async fn explain(wanted: &Explain) -> Result<Explained, String> {
     let asked = asked(wanted)?;
-    let server = offline::Server::start(wanted).await?;
-    Ok(vec![server.ask(&asked).await?])
+    let asking = match &wanted.server {
+        Some(server) => Asking::There(server.clone()),
+        None => Asking::Here(Box::new(offline::Server::start(wanted).await?)),
+    };
+    if pod::is_wanted(wanted) {
+        let (reports, ways) = pod::ask(wanted, &asking).await?;
+        return Ok(Explained { reports, ways });
+    }
+    Ok(Explained { reports: vec![asking.ask(&asked).await?], ways: Vec::new() })
 }
 
 /// What the command line asks for.
@@ -80,7 +119,7 @@ fn asked(wanted: &Explain) -> Result<Asked, String> {
     let name = name.map_err(|error| format!("{}: not a name: {error}", wanted.name))?;
     let kind = wanted.rtype.as_deref().unwrap_or("A");
     let rtype = rtype::parse(kind).ok_or_else(|| format!("{kind}: not a type"))?;
-    let from = client(&wanted.from)?;
+    let from = client(wanted.from.as_deref().unwrap_or("127.0.0.1"))?;
     let at = wanted.at.as_deref().map(address).transpose()?;
     let transport = if wanted.tcp { Transport::Tcp } else { Transport::Udp };
     Ok(Asked { name, rtype, from, at, transport })

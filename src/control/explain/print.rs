@@ -2,17 +2,22 @@
 
 use std::io::{self, Write};
 
+use super::Explained;
 use super::report::{Report, Step};
 
 /// Columns of the plugins' names.
 const PLUGIN_CHARS: usize = 14;
 
-pub(super) fn print(reports: &[Report], out: &mut dyn Write) -> io::Result<()> {
-    for (index, report) in reports.iter().enumerate() {
+pub(super) fn print(explained: &Explained, out: &mut dyn Write) -> io::Result<()> {
+    for (index, report) in explained.reports.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
         print_report(report, out)?;
+    }
+    for way in &explained.ways {
+        writeln!(out, "\n{} asks for", way.libc)?;
+        way.names.iter().try_for_each(|(name, ended)| writeln!(out, "  {name} ({ended})"))?;
     }
     Ok(())
 }

@@ -49,6 +49,17 @@ pub struct Tls {
 }
 
 impl Connect {
+    /// Where a user's tools look: the kubeconfig of the environment, the cluster around, the user's own.
+    pub fn usual() -> Self {
+        let variable = |name: &str| std::env::var_os(name).filter(|text| !text.is_empty());
+        let file = |file: PathBuf| Self::Kubeconfig { file, context: None };
+        match (variable("KUBECONFIG"), variable("KUBERNETES_SERVICE_HOST"), variable("HOME")) {
+            (Some(path), ..) => file(path.into()),
+            (None, None, Some(home)) => file(PathBuf::from(home).join(".kube/config")),
+            _ => Self::InCluster,
+        }
+    }
+
     /// Reads what the way needs: files and the environment. Blocks on the disk.
     ///
     /// # Errors
