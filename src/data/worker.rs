@@ -169,7 +169,8 @@ impl Worker {
     pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
         let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
         let wires = Wires::new(seat.engine == Engine::Gso);
-        let ports = Ports { ports: Vec::new(), batch: Batch::new(), streams, wires, demanded: None };
+        let ports =
+            Ports { ports: Vec::new(), batch: Batch::new(), streams, wires, demanded: None };
         let mut worker = Self {
             seat,
             turn,

@@ -186,13 +186,39 @@ impl Cluster {
     }
 
     /// Has the API server do something; gives what it says.
-    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+    async fn ask(&self, method: &str, path: &str, body: &Value) -> kube::Result<Value> {
         let form =
             if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let text = if body.is_null() { Vec::new() } else { body.to_string().into() };
         let request = Request::builder().method(method).uri(path).header("content-type", form);
-        let asked = self.client().request::<Value>(request.body(text).expect("a request")).await;
+        self.client().request(request.body(text).expect("a request")).await
+    }
+
+    /// Has the API server do what it must do.
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let asked = self.ask(method, path, body).await;
         asked.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// Defines the imports of services (KEP-1645), whatever they hold.
+    pub async fn define_imports(&self) {
+        let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let version = json!({"name": "v1alpha1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": any}});
+        let group = "multicluster.x-k8s.io";
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("serviceimports.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "versions": [version],
+                "names": {"plural": "serviceimports", "kind": "ServiceImport"}}});
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        self.call("POST", definitions, &definition).await;
+        // It is served a little later.
+        let began = Instant::now();
+        while self.ask("GET", &path("serviceimports", "", ""), &Value::Null).await.is_err() {
+            assert!(began.elapsed() < BEGIN, "the definition is never served");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Writes a new object.
@@ -278,6 +304,7 @@ fn path(plural: &str, namespace: &str, name: &str) -> String {
     let group = match plural {
         "endpointslices" => "/apis/discovery.k8s.io/v1",
         "clusterroles" | "clusterrolebindings" => "/apis/rbac.authorization.k8s.io/v1",
+        "serviceimports" => "/apis/multicluster.x-k8s.io/v1alpha1",
         _ => "/api/v1",
     };
     let within = match namespace {

@@ -165,6 +165,7 @@ fn a_cluster_is_listed_in_a_stream_and_watched() {
         // What an old etcd cannot do is asked for in pages, one for each kind.
         assert_eq!(pages(&cluster, &process), if cluster.streams() { 0.0 } else { 4.0 });
         connecting(&cluster).await;
+        imported(&cluster).await;
         forbidden(&cluster, if cluster.streams() { "watch" } else { "list" }).await;
     });
 }
@@ -215,6 +216,33 @@ async fn connecting(cluster: &Cluster) {
     process.answers(WEB, ServFail, &[], &[14]).await;
     cluster.token("stale").await;
     process.answers(WEB, NoError, &["10.96.0.50"], &[]).await;
+}
+
+/// Services of a cluster set: before what defines them is installed, and after.
+async fn imported(cluster: &Cluster) {
+    let rule = |group: &str, resources: &[&str]| {
+        let verbs = ["list", "watch"];
+        json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+    };
+    let rules = json!({"rules": [rule("", &["services", "pods", "namespaces"]),
+        rule("discovery.k8s.io", &["endpointslices"]),
+        rule("multicluster.x-k8s.io", &["serviceimports"])]});
+    cluster.change("clusterroles", "", "system:coredns", rules).await;
+    let config = corefile(&cluster.kubeconfig("account"));
+    let zones = "kubernetes cluster.local clusterset.local in-addr.arpa";
+    let config = config.replace("kubernetes cluster.local in-addr.arpa", zones);
+    let config = config.replace("pods verified", "multicluster clusterset.local");
+    let process = Process::with(&folder("real-imported"), &config);
+    process.says("(ServiceImport of multicluster.x-k8s.io is not installed)").await;
+    process.answers(WEB, NoError, &["10.96.0.50"], &[]).await;
+    cluster.define_imports().await;
+    let import = json!({"apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceImport",
+        "metadata": {"name": "far", "namespace": "shop"}, "spec": {"type": "ClusterSetIP",
+            "ips": ["10.97.0.1"], "ports": [port("http", 80)]}});
+    cluster.create("serviceimports", import).await;
+    process.answers("far.shop.svc.clusterset.local.", NoError, &["10.97.0.1"], &[]).await;
+    cluster.delete("serviceimports", "shop", "far").await;
+    process.answers("far.shop.svc.clusterset.local.", NXDomain, &[], &[]).await;
 }
 
 /// A role without a verb for slices: they are missing, the rest is there, and it comes by itself.

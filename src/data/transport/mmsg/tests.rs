@@ -71,9 +71,8 @@ fn laid(lanes: &[Lane], wildcard: bool) -> Vec<Vec<usize>> {
 #[test]
 fn together_are_equals_and_one_that_is_shorter() {
     let bench = Bench::new(2, "127.0.0.1");
-    let lanes = |lens: &[usize]| -> Vec<Lane> {
-        lens.iter().map(|len| bench.lane(0, *len, 1)).collect()
-    };
+    let lanes =
+        |lens: &[usize]| -> Vec<Lane> { lens.iter().map(|len| bench.lane(0, *len, 1)).collect() };
     for (lens, expected) in [
         (&[60][..], &[&[60][..]][..]),
         (&[60, 60, 60], &[&[60, 60, 60]]),
@@ -148,7 +147,10 @@ fn what_cannot_leave_together_leaves_one_by_one() {
 fn queries_to_one_upstream_leave_together_and_arrive_one_by_one() {
     for gso in [true, false] {
         let bench = Bench::new(1, "127.0.0.1");
-        bench.server.connect(bench.clients[0].local_addr().expect("an address")).expect("connected");
+        bench
+            .server
+            .connect(bench.clients[0].local_addr().expect("an address"))
+            .expect("connected");
         let lens = [70, 40, 70, 900, 33, 70, 40];
         let queries: Vec<Vec<u8>> = (0..).zip(lens).map(|(fill, len)| vec![fill; len]).collect();
         let mut batch = Batch::new();
