@@ -391,6 +391,13 @@ pub const HAND_OVER_DESCRIPTORS_TOTAL_MAX: usize = 32_768;
 /// What a successor is given from when it has the sockets until it serves, and a server that shall stop
 /// waits for a successor that has begun.
 pub const HAND_OVER_SECONDS_MAX: u64 = 30;
+/// Octets of one read of the kernel's answers: what it sends at once at most.
+pub const NETLINK_BYTES_MAX: usize = 32_768;
+/// For the kernel's answer, which comes at once or not at all.
+pub const NETLINK_SECONDS_MAX: u64 = 5;
+/// What another process that holds the interface or the rules is given to end: a crash releases them a
+/// moment later.
+pub const NODE_LOCAL_SECONDS_MAX: u64 = 10;
 /// For one message to be taken or come, where it is due: both sides only copy.
 pub const HAND_OVER_MESSAGE_SECONDS_MAX: u64 = 5;
 

@@ -490,6 +490,14 @@ pub fn open_interface(name: &str) -> io::Result<OwnedFd> {
     Ok(device.into())
 }
 
+/// Whether this process may change interfaces and rules (CAP_NET_ADMIN).
+pub fn may_administer_network() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & 1 << 12 != 0)
+}
+
 /// The kernel's number of a network interface.
 ///
 /// # Errors

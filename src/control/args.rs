@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::check::Format;
+use super::node_local;
 use super::top::Top;
 use clap::builder::ValueParser;
 use clap::{Arg, CommandFactory as _, Parser, ValueEnum};
@@ -62,6 +63,8 @@ pub struct Serve {
     pub io_engine: IoEngine,
     /// Where a server and its successor find each other.
     pub hand_over: Option<PathBuf>,
+    /// The node's addresses and rules.
+    pub node_local: Option<node_local::Wanted>,
     /// How log lines are written.
     pub log_format: LogFormat,
 }
@@ -263,6 +266,30 @@ struct Flags {
     /// Directory in which a server that serves already is found, and succeeded without a gap
     #[arg(long)]
     hand_over: Option<PathBuf>,
+    /// Node-local mode: addresses to make and serve on this node only, with commas between them
+    #[arg(long)]
+    localip: Option<String>,
+    /// Node-local mode: interface that the addresses stand on
+    #[arg(long, default_value = "nodelocaldns")]
+    interfacename: String,
+    /// Node-local mode: make the interface and its addresses (default "true")
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true)]
+    setupinterface: bool,
+    /// Node-local mode: keep DNS out of connection tracking, by rules of nftables (default "true")
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true)]
+    setupiptables: bool,
+    /// Node-local mode: port of the health plugin, kept out of connection tracking too
+    #[arg(long, default_value_t = 8080)]
+    health_port: u16,
+    /// Node-local mode: Service that stands for __PILLAR__CLUSTER__DNS__ in the Corefile
+    #[arg(long, default_value = "kube-dns")]
+    upstreamsvc: String,
+    /// Node-local mode: Corefile with such words, read instead of the other if it is there
+    #[arg(long, default_value = "/etc/coredns/Corefile.base")]
+    basecorefile: PathBuf,
+    /// Has no effect: the kernel removes interface and rules when the process ends
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    skipteardown: bool,
     /// What carries plain UDP and TCP: gso, mmsg or uring (default "gso")
     #[arg(long)]
     io_engine: Option<IoEngine>,
@@ -404,6 +431,19 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
     if flags.plugins {
         return Ok(Command::Plugins);
     }
+    let node_local = match flags.localip.as_deref().filter(|list| !list.is_empty()) {
+        None => None,
+        Some(list) => Some(node_local::Wanted {
+            addresses: node_local::addresses(list).map_err(wrong)?,
+            interface: flags.interfacename,
+            makes_interface: flags.setupinterface,
+            makes_rules: flags.setupiptables,
+            port: flags.port,
+            health_port: flags.health_port,
+            upstream: flags.upstreamsvc,
+            base: flags.basecorefile,
+        }),
+    };
     let from_environment = || match io_engine.unwrap_or_default() {
         "" => Ok(IoEngine::Gso),
         name => IoEngine::from_str(name, false)
@@ -421,6 +461,7 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
         io_engine: flags.io_engine.map_or_else(from_environment, Ok)?,
         hand_over: flags.hand_over.filter(|path| !path.as_os_str().is_empty()),
         log_format: flags.log_format.unwrap_or_default(),
+        node_local,
     }))
 }
 
@@ -521,6 +562,7 @@ mod tests {
             io_engine: IoEngine::Gso,
             hand_over: None,
             log_format: LogFormat::Text,
+            node_local: None,
         };
         assert_eq!(serve(""), expected);
         assert_eq!(serve("-log-format=json").log_format, LogFormat::Json);
@@ -568,8 +610,7 @@ mod tests {
             let ended = read(line).expect_err(line);
             assert_eq!(ended.message.lines().next(), Some(first), "{line}");
             assert_eq!(ended.status, status, "{line}");
-            let usage =
-                ended.message.contains("Usage of corelane:\n  -conf string\n    \tCorefile");
+            let usage = ended.message.contains("Usage of corelane:\n  -basecorefile string\n");
             assert_eq!(usage, status != 1, "{line}: {}", ended.message);
         }
     }
@@ -622,15 +663,23 @@ mod tests {
     fn the_usage_names_every_flag_once() {
         let usage = usage("corelane");
         let flags = [
+            "basecorefile",
             "conf",
             "dns.port",
             "hand-over",
+            "health-port",
+            "interfacename",
             "io-engine",
+            "localip",
             "log-format",
             "p",
             "pidfile",
             "plugins",
             "quiet",
+            "setupinterface",
+            "setupiptables",
+            "skipteardown",
+            "upstreamsvc",
             "version",
         ];
         let named: Vec<_> =

@@ -19,6 +19,7 @@ pub mod lint;
 pub mod logging;
 pub mod manual;
 pub mod migrate;
+pub mod node_local;
 pub mod queries;
 pub mod ready;
 pub mod reload;

@@ -26,9 +26,11 @@ use super::compile::{self, BuildError, Graph, Ground};
 use super::corefile::{Corefile, CorefileError};
 use super::crew::Crew;
 use super::explain::live;
+use super::hand_over::claim::Claim;
 use super::hand_over::link::Link;
 use super::hand_over::offer::{Heard, Offers, Successor};
 use super::hand_over::{Held, claim, standby};
+use super::node_local::NodeLocal;
 use super::reload::{Reload, Watch};
 use super::signals::{Signals, Word};
 use super::status::Status;
@@ -55,6 +57,8 @@ pub struct Supervisor {
     ready: Arc<ready::Readiness>,
     status: Arc<Status>,
     offers: Offers,
+    /// Held until the process ends.
+    node_local: Option<NodeLocal>,
     /// To whom this process has succeeded: its end of the link is this process's sign of life.
     _predecessor: Option<Link>,
     _build_info: crate::data::tally::Gauge,
@@ -123,7 +127,7 @@ impl Supervisor {
         let admin = Admin::start().map_err(|error| format!("admin thread: {error}"))?;
         // First who has to be ready: an end point that is open knows of them.
         ready.set(&graph);
-        admin.set(endpoints(&graph, &crew)).map_err(|error| error.to_string())?;
+        admin.set(early_endpoints(&graph, &crew, &serve)).map_err(|error| error.to_string())?;
         let waits = graph.start_early();
         tokio::select! {
             _ = waits.join_all() => {}
@@ -132,17 +136,18 @@ impl Supervisor {
         if let Some(claim) = &claim {
             graph.inherited = claim.take().await?;
         }
+        let node_local = NodeLocal::raise(serve.node_local.clone(), &mut graph.inherited).await?;
+        if node_local.is_some() {
+            admin.set(endpoints(&graph, &crew)).map_err(|error| error.to_string())?;
+        }
         graph.bind(&mut ground).map_err(|error| error.to_string())?;
         status.set(&corefile, &graph);
         graph.inherited.drop_rest();
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
-        let mut predecessor = None;
-        if let Some(claim) = claim {
-            crew.serving(graph.snapshot.generation).await?;
-            predecessor = Some(claim.serving().await?);
-        }
+        let predecessor = succeed(claim, &crew, graph.snapshot.generation).await?;
         offers.open()?;
+        node_local.iter().for_each(NodeLocal::settle);
         let build_info = admin::process::build_info(&crew.tally);
         let reload = Reload::new(&crew.tally);
         let mut this = Self {
@@ -159,13 +164,11 @@ impl Supervisor {
             ready,
             status,
             offers,
+            node_local,
             _predecessor: predecessor,
             _build_info: build_info,
         };
-        this.adopt_sinks();
-        this.graph.start_tasks();
-        this.reload.arm(&this.graph);
-        logging::set_debug(this.graph.facts.iter().any(|facts| facts.debug));
+        this.begin_graph();
         Ok(Some(this))
     }
 
@@ -251,6 +254,7 @@ impl Supervisor {
             all.extend(sockets.udp.iter().map(|one| (Held::Udp(address), one.as_fd())));
             all.extend(sockets.tcp.iter().map(|one| (Held::Tcp(address), one.as_fd())));
         }
+        all.extend(self.node_local.iter().flat_map(NodeLocal::held));
         self.offers.give(&all).await;
     }
 
@@ -351,10 +355,7 @@ impl Supervisor {
         self.retired.push(old);
         self.ready.set(&self.graph);
         self.status.set(corefile, &self.graph);
-        self.adopt_sinks();
-        self.graph.start_tasks();
-        self.reload.arm(&self.graph);
-        logging::set_debug(self.graph.facts.iter().any(|facts| facts.debug));
+        self.begin_graph();
         Ok(())
     }
 
@@ -445,6 +446,14 @@ impl Supervisor {
         }
     }
 
+    /// What a graph does once it is published.
+    fn begin_graph(&mut self) {
+        self.adopt_sinks();
+        self.graph.start_tasks();
+        self.reload.arm(&self.graph);
+        logging::set_debug(self.graph.facts.iter().any(|facts| facts.debug));
+    }
+
     fn adopt_sinks(&mut self) {
         self.sinks.extend(std::mem::take(&mut self.graph.sinks));
     }
@@ -491,6 +500,17 @@ impl Supervisor {
     }
 }
 
+/// Says that the workers serve, to whom this process succeeds.
+async fn succeed(
+    claim: Option<Claim>,
+    crew: &Crew,
+    generation: u64,
+) -> Result<Option<Link>, String> {
+    let Some(claim) = claim else { return Ok(None) };
+    crew.serving(generation).await?;
+    claim.serving().await.map(Some)
+}
+
 async fn retire_soon(wanted: bool) {
     match wanted {
         true => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -517,6 +537,13 @@ fn endpoints(graph: &Graph, crew: &Crew) -> Vec<admin::Endpoint> {
         }
     }
     all
+}
+
+/// Those that need no address which the node is yet to be given.
+fn early_endpoints(graph: &Graph, crew: &Crew, serve: &Serve) -> Vec<admin::Endpoint> {
+    let mut early = endpoints(graph, crew);
+    early.retain(|one| !serve.node_local.as_ref().is_some_and(|node| node.makes(&one.address)));
+    early
 }
 
 fn run_hooks(hooks: Vec<Hook>) -> Result<(), String> {

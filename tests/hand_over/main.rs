@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the query path")]
 
 mod load;
+mod node_local;
 #[path = "../ports/mod.rs"]
 mod ports;
 mod server;

@@ -68,6 +68,7 @@ fn load(wanted: &args::Explain) -> Result<Corefile, Vec<CorefileError>> {
         pidfile: None,
         quiet: true,
         hand_over: None,
+        node_local: None,
         io_engine: args::IoEngine::Mmsg,
         log_format: args::LogFormat::Text,
     })
