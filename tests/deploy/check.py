@@ -118,6 +118,45 @@ def kustomize():
         if any(o["kind"] == "ConfigMap" for o in objects):
             fault(f"{overlay}: would overwrite the cluster's Corefile")
     corefile("corefile", documents(run(*command, DEPLOY / "kubernetes/corefile").stdout))
+    node_local()
+
+
+def node_local():
+    """The node's cache: rights, addresses, the folder of the hand-over, a Corefile that is taken."""
+    render = DEPLOY / "kubernetes/node-local/render"
+    for service, listed in (("10.96.0.10", "169.254.20.10,10.96.0.10"), ("", "169.254.20.10")):
+        objects = documents(run(render, service, "k8s.corp").stdout)
+        validate("node-local", objects)
+        pod = find(objects, "DaemonSet").get("spec", {}).get("template", {}).get("spec")
+        if not pod:
+            continue
+        container = pod["containers"][0]
+        if listed not in container["args"]:
+            fault(f"node-local {service!r}: addresses {container['args']}")
+        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+        if container["args"][container["args"].index("-hand-over") + 1] not in mounts:
+            fault("node-local: the folder of the hand-over is not mounted")
+        rights = container["securityContext"]["capabilities"]
+        if rights != {"add": ["NET_ADMIN", "NET_BIND_SERVICE"], "drop": ["ALL"]}:
+            fault(f"node-local: capabilities {rights}")
+        if "ports" in container or not pod["hostNetwork"]:
+            fault("node-local: named ports keep a new pod from a node whose old one serves")
+        text = find(objects, "ConfigMap", "node-local-dns").get("data", {}).get("Corefile", "")
+        if "k8s.corp:53 {" not in text:
+            fault("node-local: another domain")
+        for word, value in (
+            ("__PILLAR__LOCAL__DNS__", listed.replace(",", " ")),
+            ("__PILLAR__DNS__SERVER__", ""),
+            ("__PILLAR__CLUSTER__DNS__", "10.96.7.7"),
+            ("__PILLAR__UPSTREAM__SERVERS__", "/etc/resolv.conf"),
+        ):
+            text = text.replace(word, value)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "Corefile")
+            path.write_text(text)
+            run(CORELANE, "check", path)
+    if subprocess.run([render, "10.96.0.10/12"], capture_output=True).returncode != 2:
+        fault("node-local: render takes nonsense")
 
 
 KUBECTL = """#!/bin/sh
