@@ -19,6 +19,20 @@ const PORT: u16 = 53;
 /// Words that older versions of CoreDNS took for outputs.
 const OUTPUTS: [&str; 3] = ["stdout", "stderr", "syslog"];
 
+/// Top-level domains that names of namespaces are likely to meet: the usual ones, and those of countries
+/// that are words of the trade too.
+const TOP_LEVEL: [&str; 42] = [
+    "ac", "ai", "app", "at", "be", "biz", "ca", "cc", "cd", "ch", "ci", "cloud", "cn", "co", "com",
+    "de", "dev", "edu", "es", "eu", "fm", "fr", "gov", "in", "info", "int", "io", "it", "jp", "me",
+    "ml", "net", "nl", "org", "page", "pl", "qa", "tech", "tv", "uk", "us", "zone",
+];
+
+/// Whether a namespace of this name takes names of the Internet: with the search path of its cluster,
+/// `example.com` is first the service `example` of the namespace `com`.
+pub fn is_top_level(namespace: &str) -> bool {
+    TOP_LEVEL.contains(&namespace)
+}
+
 /// All findings, in no order.
 pub fn lints(corefile: &Corefile) -> Vec<CorefileError> {
     let mut found = Vec::new();
@@ -30,6 +44,7 @@ pub fn lints(corefile: &Corefile) -> Vec<CorefileError> {
         leaks(&claims, block, &mut found);
         raised_ttls(block, &mut found);
         outputs(block, &mut found);
+        top_levels(block, &mut found);
         loops(corefile, index, &claims, &mut found);
     }
     found
@@ -289,6 +304,20 @@ fn outputs(block: &ServerBlock, found: &mut Vec<CorefileError>) {
     }
 }
 
+/// Namespaces that are served and have the names of top-level domains.
+fn top_levels(block: &ServerBlock, found: &mut Vec<CorefileError>) {
+    let options = block.uses("kubernetes").flat_map(|stanza| &stanza.options);
+    let named = options.filter(|option| option.name.text == "namespaces");
+    for word in named.flat_map(|option| &option.args).filter(|word| is_top_level(&word.text)) {
+        let name = &word.text;
+        let message = format!(
+            "namespace {name} is a top-level domain, too: whoever makes a service EXAMPLE in it \
+             gets what pods ask of EXAMPLE.{name}, which the search path brings here first"
+        );
+        found.push(finding(word, "kubernetes", message));
+    }
+}
+
 /// The address of an upstream that speaks plain DNS, where it is one.
 fn upstream(word: &Token) -> Option<SocketAddr> {
     let text = word.text.strip_prefix("dns://").unwrap_or(&word.text);
@@ -477,6 +506,15 @@ mod tests {
             let start = format!("2:5: log: {word:?} is taken for a name");
             assert!(matches!(&all[..], [only] if only.starts_with(&start)), "{all:?}");
         }
+    }
+
+    #[test]
+    fn namespaces_that_are_top_level_domains() {
+        let lines = "kubernetes cluster.local {\nnamespaces shop com\n}";
+        let all = in_root(lines);
+        let start = "3:17: kubernetes: namespace com is a top-level domain, too";
+        assert!(matches!(&all[..], [only] if only.starts_with(start)), "{all:?}");
+        assert_eq!(in_root(&lines.replace("com", "coms")), [""; 0]);
     }
 
     #[test]

@@ -348,6 +348,17 @@ fn each_trouble_of_a_pod_has_its_remedy() {
 }
 
 #[test]
+fn a_namespace_may_be_a_top_level_domain() {
+    run(async {
+        let server = healthy().await;
+        server.put("namespaces", json!({"metadata": {"name": "com"}}));
+        let (said, status) = doctor(&["--endpoint", &server.url()]).await;
+        let note = "note  namespaces: namespace com is a top-level domain, too";
+        assert!(status == 0 && said.contains(note), "{said}");
+    });
+}
+
+#[test]
 fn a_node_s_resolv_conf_may_lead_back() {
     run(async {
         let (server, folder) = (healthy().await, folder("doctor-loop"));

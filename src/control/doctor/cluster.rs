@@ -8,7 +8,7 @@ use super::super::args::Doctor;
 use super::super::compile;
 use super::super::corefile::{self, Corefile, Input};
 use super::super::kube::{Connect, Once, Trouble};
-use super::super::lint::lints;
+use super::super::lint::{is_top_level, lints};
 use super::super::resolver::{self, Origin};
 use super::super::source;
 use super::{Cause, Chart};
@@ -463,6 +463,21 @@ impl Patient {
         self.serves_zone(&corefile)?;
         chart.ok(format!("the Corefile of {name} is valid"));
         Ok(upstreams(&corefile))
+    }
+
+    /// Notes namespaces whose services take names of the Internet.
+    pub(super) async fn namespaces(&self, chart: &mut Chart) -> Result<(), Cause> {
+        let all_of_them = self.look("/api/v1/namespaces", chart).await;
+        let namespaces = all_of_them.map_err(|trouble| of_trouble(&trouble))?;
+        let items = namespaces.iter().flat_map(|list| all(list, "/items"));
+        let names = items.map(|item| word(item, "/metadata/name"));
+        for name in names.filter(|name| is_top_level(name)) {
+            chart.note(format!(
+                "namespace {name} is a top-level domain, too: whoever makes a service EXAMPLE in it \
+                 gets what pods ask of EXAMPLE.{name}"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the cluster's zone is served by `kubernetes`.

@@ -119,6 +119,8 @@ async fn examine(wanted: &Doctor, chart: &mut Chart) -> Result<(), Cause> {
     let endpoints = patient.endpoints(chart).await?;
     chart.look = "ConfigMap";
     let upstreams = patient.config_map(chart).await?;
+    chart.look = "namespaces";
+    patient.namespaces(chart).await?;
     chart.look = "RBAC";
     patient.access(chart).await?;
     chart.look = "questions";

@@ -196,7 +196,7 @@ mod tests {
             true,
         );
         let one = one.expect("a question");
-        assert_eq!((one.name.to_string().as_str(), one.rtype), ("a\\032b.test.", rtype::AAAA));
+        assert_eq!((one.name.to_string().as_str(), one.rtype), ("a\\ b.test.", rtype::AAAA));
         assert_eq!(one.from, "[2001:db8::1]:9".parse().unwrap());
         assert_eq!((one.at, one.transport), (Some("[::]:53".parse().unwrap()), Transport::Tcp));
         assert_eq!(decode(&encode(&one.name.to_string())), Some(one.name.to_string()));
