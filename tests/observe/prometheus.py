@@ -98,7 +98,7 @@ def objects(plural):
         ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
         return [{"metadata": meta, "spec": {"clusterIP": "None", "clusterIPs": ["None"], "ports": ports}}]
     if plural == "endpointslices":
-        return [endpoint_slice("127.0.0.1")]
+        return [endpoint_slice("127.0.0.2")]
     return []
 
 
@@ -107,7 +107,7 @@ def endpoint_slice(address):
     meta = {"namespace": "team-a", "name": "web-1", "uid": "3", "resourceVersion": str(time.time_ns()),
             "labels": {"kubernetes.io/service-name": "web"},
             "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": now}}
-    return {"metadata": meta, "addressType": "IPv4", "endpoints": [{"addresses": [address]}],
+    return {"metadata": meta, "addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}, {"addresses": [address]}],
             "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
 
 
@@ -299,6 +299,15 @@ def series(metrics):
         fault(f"nobody asks for {name}: take it off ONLY_WHEN")
 
 
+def owner(health):
+    """The client of this test is an endpoint of a service: the status page says of which."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{health}/status.json", timeout=10) as answer:
+        rows = json.load(answer)["top"]["client"]["rows"]
+    first = rows[0] if rows else {}
+    if [first.get(key) for key in ("what", "namespace", "service")] != ["127.0.0.1", "team-a", "web"]:
+        fault(f"who asks is not known: {rows}")
+
+
 def outage(prometheus, upstream):
     burn = ("CorelaneErrorBudgetBurn", "page")
     healthy = "sum(up{job='dns'})"
@@ -323,7 +332,8 @@ def main():
         return
     upstream = Upstream()
     metrics = free_port()
-    corefile = COREFILE.format(health=free_port(), metrics=metrics, api=api(), upstream=upstream.port,
+    health = free_port()
+    corefile = COREFILE.format(health=health, metrics=metrics, api=api(), upstream=upstream.port,
                                nobody=free_port())
     with tempfile.TemporaryDirectory() as folder:
         server = Server(sys.argv[1], corefile)
@@ -333,6 +343,7 @@ def main():
             outage(prometheus, upstream)
             load.down_too = True
             series(metrics)
+            owner(health)
         finally:
             prometheus.end()
             load.end()
