@@ -20,6 +20,7 @@ pub mod logging;
 pub mod manual;
 pub mod migrate;
 pub mod node_local;
+pub mod notify;
 pub mod queries;
 pub mod ready;
 pub mod reload;

@@ -34,7 +34,7 @@ use super::node_local::NodeLocal;
 use super::reload::{Reload, Watch};
 use super::signals::{Signals, Word};
 use super::status::Status;
-use super::{admin, logging, ready, source, version};
+use super::{admin, logging, notify, ready, source, version};
 use crate::limits::{GENERATIONS_MAX, HAND_OVER_SECONDS_MAX};
 use crate::mail::Ending;
 use crate::plugin::Sink;
@@ -172,8 +172,9 @@ impl Supervisor {
         Ok(Some(this))
     }
 
-    /// Prints the addresses that are served, and the version.
+    /// Prints the addresses that are served, and the version; tells whoever waits for the start.
     pub fn banner(&self) {
+        notify::ready();
         if !self.serve.quiet {
             let lines = self.graph.banner.join("\n");
             logging::print(&format!("{lines}\n{}\n", version::text().trim_end()));
@@ -469,6 +470,7 @@ impl Supervisor {
 
     /// Stop hooks, lameduck, then drain; a second SIGINT ends at once.
     async fn stop(mut self, signals: &mut Signals) -> ExitCode {
+        notify::stopping();
         // Who comes now finds nobody, and binds what it needs itself.
         self.offers = Offers::default();
         let lameduck = self.graph.facts.iter().filter_map(|facts| facts.lameduck).max();

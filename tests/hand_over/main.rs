@@ -9,6 +9,8 @@ mod ports;
 mod server;
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use corelane::data::transport::engine::Engine;
 use corelane::sys;
@@ -80,6 +82,33 @@ fn a_server_starts_its_own_successor() {
     load.answers(500);
     load.end();
     server::signal(number(), "TERM");
+    wait_for("its end", || is_refused(port.number));
+}
+
+#[test]
+fn systemd_is_told_who_serves() {
+    let port = Port::free();
+    let folder = Folder::new("notify");
+    folder.write("Corefile", &corefile(port.number, ""));
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(server::PATIENCE)).unwrap();
+    let told = || {
+        let mut text = [0; 256];
+        let len = socket.recv(&mut text).expect("a word");
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.env("NOTIFY_SOCKET", folder.path().join("notify"));
+    let mut old = folder.start_by(&mut command, "old", &[]);
+    assert_eq!(told(), format!("READY=1\nMAINPID={}", old.id()));
+    old.signal("USR2");
+    let words = told();
+    let number = words.strip_prefix("READY=1\nMAINPID=").and_then(|text| text.parse().ok());
+    let number: u32 = number.unwrap_or_else(|| panic!("{words}"));
+    assert_ne!(number, old.id());
+    assert_eq!(old.ended(), Some(0), "{}", old.output());
+    server::signal(number, "TERM");
+    assert_eq!(told(), "STOPPING=1");
     wait_for("its end", || is_refused(port.number));
 }
 

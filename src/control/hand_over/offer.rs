@@ -158,9 +158,11 @@ impl Offers {
             Heard::Late
         };
         tokio::select! {
-            heard = knock => heard,
+            // First whether the one that has begun is gone: then another is welcome.
+            biased;
             heard = word => heard,
             heard = late => heard,
+            heard = knock => heard,
         }
     }
 
