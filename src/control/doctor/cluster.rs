@@ -473,8 +473,8 @@ impl Patient {
         let names = items.map(|item| word(item, "/metadata/name"));
         for name in names.filter(|name| is_top_level(name)) {
             chart.note(format!(
-                "namespace {name} is a top-level domain, too: whoever makes a service EXAMPLE in it \
-                 gets what pods ask of EXAMPLE.{name}"
+                "namespace {name} is a top-level domain, too: whoever makes a service EXAMPLE in \
+                 it gets what pods ask of EXAMPLE.{name}"
             ));
         }
         Ok(())
