@@ -218,6 +218,14 @@ pub const EXPLAIN_BYTES_MAX: usize = 1 << 20;
 /// Seconds that `doctor` waits for the answer to a question: as long as resolvers in pods do.
 pub const DOCTOR_ANSWER_SECONDS_MAX: u64 = 5;
 
+/// Receives of datagrams of which one has the kernel's time stamps: its two more system calls are
+/// nothing among so many.
+pub const STAMPED_RECEIVES: u32 = 256;
+
+/// Nanoseconds that a datagram can have waited in a socket's queue: what seems longer is the clock's
+/// having been set.
+pub const STAMP_NANOS_MAX: u64 = 60_000_000_000;
+
 /// Octets of one plugin's frame; more goes into the walk's memory.
 pub const FRAME_BYTES_MAX: usize = 32;
 

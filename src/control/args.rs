@@ -61,6 +61,8 @@ pub struct Serve {
     pub quiet: bool,
     /// What carries plain UDP and TCP.
     pub io_engine: IoEngine,
+    /// Whether the kernel's time stamps of datagrams are looked at now and then.
+    pub receive_stamps: bool,
     /// Where a server and its successor find each other.
     pub hand_over: Option<PathBuf>,
     /// The node's addresses and rules.
@@ -305,6 +307,9 @@ struct Flags {
     /// Quiet mode (no initialization output)
     #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
     quiet: bool,
+    /// Measure how long datagrams wait in the kernel
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true)]
+    receive_stamps: bool,
     /// Show version
     #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
     version: bool,
@@ -458,6 +463,7 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
         port: flags.port,
         pidfile: flags.pidfile.filter(|path| !path.as_os_str().is_empty()),
         quiet: flags.quiet,
+        receive_stamps: flags.receive_stamps,
         io_engine: flags.io_engine.map_or_else(from_environment, Ok)?,
         hand_over: flags.hand_over.filter(|path| !path.as_os_str().is_empty()),
         log_format: flags.log_format.unwrap_or_default(),
@@ -559,6 +565,7 @@ mod tests {
             port: 53,
             pidfile: None,
             quiet: false,
+            receive_stamps: true,
             io_engine: IoEngine::Gso,
             hand_over: None,
             log_format: LogFormat::Text,
@@ -676,6 +683,7 @@ mod tests {
             "pidfile",
             "plugins",
             "quiet",
+            "receive-stamps",
             "setupinterface",
             "setupiptables",
             "skipteardown",

@@ -74,6 +74,8 @@ pub struct Crew {
     pub workers: usize,
     /// What carries their datagrams.
     pub engine: Engine,
+    /// Whether they measure how long datagrams wait in the kernel.
+    pub stamps: bool,
     /// Whether each stays on a CPU: for `steering cpu` of `multisocket`.
     pub pinned: bool,
     /// Counters of all.
@@ -101,7 +103,8 @@ impl Crew {
         let workers = wanted.map_or(most, |wanted| wanted.clamp(1, most));
         let by_cpu = |plan: &Planned| plan.facts().steering == Some(Steering::Cpu);
         let pinned = planned.iter().any(by_cpu);
-        Self::of(workers, pinned, engine(serve.io_engine))
+        let crew = Self::of(workers, pinned, engine(serve.io_engine))?;
+        Ok(Self { stamps: serve.receive_stamps, ..crew })
     }
 
     /// A crew of so many.
@@ -121,6 +124,7 @@ impl Crew {
         Ok(Self {
             workers,
             engine,
+            stamps: false,
             pinned,
             tally,
             turns,
@@ -151,6 +155,7 @@ impl Crew {
             let seat = Seat {
                 index: index as u16,
                 engine: self.engine,
+                stamps: self.stamps,
                 mailbox: Arc::clone(&self.mailboxes[index]),
                 turns: Arc::clone(&self.turns),
                 published: Arc::clone(&published),

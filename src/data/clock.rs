@@ -22,6 +22,11 @@ pub fn now() -> Nanos {
     START.get_or_init(Instant::now).elapsed().as_nanos() as Nanos
 }
 
+/// Nanoseconds since 1970-01-01 UTC, for what the kernel stamps with the time of day.
+pub fn unix_nanos() -> Nanos {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as Nanos)
+}
+
 /// Seconds since 1970-01-01 UTC, for what is compared with dates (TSIG, RRSIG, logs).
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -11,6 +11,8 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $field: Counter,)*
             /// Panics in walks.
             pub panics: Counter,
+            /// How long datagrams waited for a receive.
+            pub receive_wait: Histogram,
             /// How long walks took, for queries answered in their turn.
             pub walk: Latency,
         }
@@ -25,6 +27,7 @@ macro_rules! counters {
                         tally.counter(&FAMILY, &[])
                     },)*
                     panics: tally.counter(&families::PANICS, &[]),
+                    receive_wait: tally.histogram(&families::RECEIVE_WAIT, &[]),
                     walk: tally.latency(&families::WALK, &[]),
                 }
             }

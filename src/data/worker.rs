@@ -42,6 +42,8 @@ pub struct Seat {
     pub index: u16,
     /// What carries its datagrams.
     pub engine: Engine,
+    /// Whether the kernel's time stamps are looked at.
+    pub stamps: bool,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox>,
     /// Everybody's turn numbers.
@@ -169,8 +171,13 @@ impl Worker {
     pub fn new(seat: Seat, turn: Turn, streams: Rc<Streams>) -> io::Result<Self> {
         let bell = watch_mailbox(Arc::clone(&seat.mailbox))?;
         let wires = Wires::new(seat.engine == Engine::Gso);
-        let ports =
-            Ports { ports: Vec::new(), batch: Batch::new(), streams, wires, demanded: None };
+        let ports = Ports {
+            ports: Vec::new(),
+            batch: if seat.stamps { Batch::new().stamped() } else { Batch::new() },
+            streams,
+            wires,
+            demanded: None,
+        };
         let mut worker = Self {
             seat,
             turn,
@@ -353,6 +360,9 @@ impl Worker {
         let Ports { ports, batch, .. } = &mut self.ports;
         let port = &mut ports[index];
         let count = receive(&mut port.datagrams, batch, &mut self.lanes);
+        for waited in batch.waits() {
+            self.turn.core.tally.observe(self.turn.counters.receive_wait, *waited);
+        }
         if count == 0 {
             return 0;
         }

@@ -67,6 +67,7 @@ fn load(wanted: &args::Explain) -> Result<Corefile, Vec<CorefileError>> {
         port: wanted.port,
         pidfile: None,
         quiet: true,
+        receive_stamps: false,
         hand_over: None,
         node_local: None,
         io_engine: args::IoEngine::Mmsg,

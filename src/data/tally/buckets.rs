@@ -74,6 +74,8 @@ const NANOS: f64 = 1e9;
 pub static BUCKETS_TIME: Buckets = Buckets::new(&geometric::<16>(250_000, 2), NANOS);
 /// Durations that need little detail, observed in nanoseconds: 0.25 ms to 2.5 s by tens.
 pub static BUCKETS_SLIM: Buckets = Buckets::new(&geometric::<5>(250_000, 10), NANOS);
+/// Waits in a socket's queue, observed in nanoseconds: 4 µs doubling to 0.5 s.
+pub static BUCKETS_QUEUE: Buckets = Buckets::new(&geometric::<18>(4_000, 2), NANOS);
 /// How long a change of the cluster takes to be answered, in nanoseconds: 1 ms doubling to 524 s.
 pub static BUCKETS_PROGRAMMING: Buckets = Buckets::new(&geometric::<20>(1_000_000, 2), NANOS);
 /// Requests to the API server, observed in nanoseconds: 5 ms to 10 s.

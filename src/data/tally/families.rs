@@ -3,7 +3,7 @@
 //! Names, types and labels are CoreDNS's (dashboards and alerts read them); the help texts are ours.
 //! A plugin's own families stand in its own file.
 
-use super::{BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Family, Grid};
+use super::{BUCKETS_QUEUE, BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Family, Grid};
 
 /// Zone label of queries that no chain saw: no zone matched, or the message held no question.
 pub const DROPPED: &str = "dropped";
@@ -189,6 +189,14 @@ pub static WALK: Family = Family::summary(
     "corelane_walk_seconds",
     &[],
     "Time from taking up a query to its finished reply.",
+);
+
+/// Time in the socket's queue, as sampled.
+pub static RECEIVE_WAIT: Family = Family::histogram(
+    "corelane_receive_wait_seconds",
+    &BUCKETS_QUEUE,
+    &[],
+    "Time that a datagram waited in the kernel before it was received (sampled).",
 );
 
 /// Families without labels that are shown as 0 before anything was counted, as CoreDNS shows them

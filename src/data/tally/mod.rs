@@ -36,7 +36,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::limits::{SHARED_LINE_BYTES, TALLY_CHUNKS_MAX};
 pub use buckets::{
-    BUCKETS_PROGRAMMING, BUCKETS_REST, BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME, Buckets,
+    BUCKETS_PROGRAMMING, BUCKETS_QUEUE, BUCKETS_REST, BUCKETS_SIZE, BUCKETS_SLIM, BUCKETS_TIME,
+    Buckets,
 };
 use buckets::{LATENCY_CELLS, latency_cell};
 use foldhash::fast::RandomState;

@@ -20,10 +20,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 
 use super::Lane;
+use super::stamps::{self, Stamps};
+use crate::data::clock::Nanos;
 use crate::limits::{BATCH_DATAGRAMS, GSO_REST_BATCHES, SEGMENT_BYTES_MAX};
 
-/// Octets of control messages a datagram: one PKTINFO of either family, one UDP_SEGMENT.
-pub(super) const CONTROL_BYTES: usize = 64;
+/// Octets of control messages a datagram: one PKTINFO of either family, one UDP_SEGMENT or
+/// one time stamp.
+pub(super) const CONTROL_BYTES: usize = 128;
 
 /// Memory for the control messages of a datagram, aligned as their headers must be.
 #[repr(C, align(8))]
@@ -40,6 +43,7 @@ pub struct Batch {
     controls: Vec<Control>,
     /// Batches until replies leave together again.
     resting: u32,
+    stamps: Stamps,
 }
 
 // SAFETY: the raw pointers inside are only followed during a call that borrows the batch mutably,
@@ -65,9 +69,22 @@ impl Batch {
                 iovecs: vec![zeroed(); BATCH_DATAGRAMS],
                 addresses: vec![zeroed(); BATCH_DATAGRAMS],
                 controls: vec![Control([0; CONTROL_BYTES]); BATCH_DATAGRAMS],
+                stamps: Stamps::off(),
                 resting: 0,
             }
         }
+    }
+
+    /// Has one receive in `STAMPED_RECEIVES` tell how long its datagrams have waited in the kernel.
+    pub fn stamped(mut self) -> Self {
+        self.stamps = Stamps::on();
+        self
+    }
+
+    /// How long the datagrams of the last `receive` had waited in the socket's queue; empty unless it
+    /// was one with time stamps.
+    pub fn waits(&self) -> &[Nanos] {
+        self.stamps.waits()
     }
 
     /// Receives at most a batch into `lanes` without waiting, and says how many there are.
@@ -83,14 +100,26 @@ impl Batch {
     ) -> io::Result<usize> {
         let count = lanes.len().min(BATCH_DATAGRAMS);
         let wildcard = local.ip().is_unspecified();
+        let stamped = self.stamps.is_due();
         for (index, lane) in lanes[..count].iter_mut().enumerate() {
             let name = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             self.iovecs[index] = into(lane);
-            let control_len = if wildcard { CONTROL_BYTES } else { 0 };
+            let control_len = if wildcard || stamped { CONTROL_BYTES } else { 0 };
             self.point(index, index..index + 1, name, control_len);
         }
+        if stamped {
+            stamps::ask(socket, true);
+        }
         // SAFETY: the headers point into `lanes`, which are borrowed mutably.
-        let received = unsafe { self.receive_headers(socket, count) }?;
+        let received = unsafe { self.receive_headers(socket, count) };
+        if stamped {
+            stamps::ask(socket, false);
+        }
+        let received = received?;
+        if stamped {
+            // SAFETY: the kernel has just filled in these headers' control messages.
+            unsafe { self.stamps.read(&self.headers[..received]) };
+        }
         for (index, lane) in lanes[..received].iter_mut().enumerate() {
             let header = &self.headers[index];
             let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
@@ -560,7 +589,7 @@ impl Default for Batch {
 const _: () = assert!(
     2 * size_of::<libc::cmsghdr>()
         + size_of::<libc::in6_pktinfo>().next_multiple_of(8)
-        + size_of::<u16>().next_multiple_of(8)
+        + size_of::<libc::timespec>()
         <= CONTROL_BYTES
 );
 

@@ -12,6 +12,7 @@ mod inbox;
 pub mod mmsg;
 pub mod readiness;
 pub mod sockets;
+mod stamps;
 pub mod stream;
 #[cfg(feature = "uring")]
 mod uring;
