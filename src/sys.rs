@@ -397,7 +397,7 @@ pub fn receive_with(
         while let Some(found) = message.as_ref() {
             if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
                 let data = libc::CMSG_DATA(message);
-                let octets = found.cmsg_len as usize - (data as usize - message as usize);
+                let octets = found.cmsg_len - (data as usize - message as usize);
                 for index in 0..octets / size_of::<RawFd>() {
                     let raw = data.cast::<RawFd>().add(index).read_unaligned();
                     descriptors.push(OwnedFd::from_raw_fd(raw));

@@ -4,6 +4,8 @@
 //! A replica gets queries once its `ready` says so, and none any more some time after it was told to
 //! end, as word of that has a way to go; until then its `lameduck` has it go on.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the query path")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};

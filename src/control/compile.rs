@@ -550,11 +550,11 @@ fn compile_block(
 
 /// Who in a chain provides each of the metadata labels: link and key. Without `metadata` nobody does.
 fn providers(labels: &[Box<str>], chain: &[Link], metadata: bool) -> Vec<Option<(u16, u16)>> {
-    let provider = |label: &Box<str>| {
+    let provider = |label: &str| {
         let mut links = chain.iter().enumerate().filter(|_| metadata);
         links.find_map(|(index, link)| Some((index as u16, link.meta_key(label)?)))
     };
-    labels.iter().map(provider).collect()
+    labels.iter().map(|label| provider(label)).collect()
 }
 
 /// The error of a directive, at its place unless it has a better one.

@@ -83,7 +83,8 @@ pub fn kept() -> Vec<Kept> {
 }
 
 fn keep(line: &str) {
-    let end = line.floor_char_boundary(LOG_KEPT_BYTES_MAX);
+    let mut ends = (0..=LOG_KEPT_BYTES_MAX.min(line.len())).rev();
+    let end = ends.find(|end| line.is_char_boundary(*end)).unwrap_or(0);
     let line = line[..end].trim_end().to_owned();
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.len() == LOG_KEPT_LINES {

@@ -26,6 +26,9 @@ fn view(block: &ServerBlock) -> Option<&str> {
     block.uses("view").next()?.args.first().map(|word| word.text.as_str())
 }
 
+/// How much two blocks have in common, by one rule.
+type Score<'a> = dyn Fn(&ServerBlock, &ServerBlock) -> usize + 'a;
+
 /// What a key means: `dns://a.test.:53`.
 fn meanings(side: &Side, block: &ServerBlock) -> Vec<String> {
     let meaning = |key: &Key| key.address(side.corefile.default_port);
@@ -49,7 +52,7 @@ pub(super) fn pair(old: &Side, new: &Side) -> Pairs {
     let alike = |one: &ServerBlock, other: &ServerBlock| {
         usize::from(!one.stanzas.is_empty() && directives(other, one).is_empty())
     };
-    let rules: [&dyn Fn(&ServerBlock, &ServerBlock) -> usize; 3] = [&is_equal, &shared, &alike];
+    let rules: [&Score<'_>; 3] = [&is_equal, &shared, &alike];
     for rule in rules {
         for (index, block) in news.iter().enumerate() {
             if pairs[index].is_some() {

@@ -302,6 +302,7 @@ pub struct Marking {
     stride: u32,
     sampled: Nanos,
     rng: Rng,
+    #[allow(clippy::vec_box, reason = "walks take them as they are")]
     free: Vec<Box<Marks>>,
     made: usize,
     demand: bool,

@@ -13,6 +13,12 @@ pub struct Secrets {
     used: usize,
 }
 
+impl Default for Secrets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Secrets {
     /// An empty supply.
     pub fn new() -> Self {
