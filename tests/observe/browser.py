@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,7 @@ class Browser:
                  "--remote-debugging-pipe", f"--user-data-dir={folder}"]
         script = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
         self.process = subprocess.Popen(["sh", "-c", script, "sh", program, *flags, "about:blank"],
-                                        pass_fds=(theirs_in, theirs_out),
+                                        pass_fds=(theirs_in, theirs_out), start_new_session=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(theirs_in)
         os.close(theirs_out)
@@ -87,17 +88,23 @@ class Browser:
 
     def until(self, expression):
         """Waits until the expression is true; its value."""
-        deadline = time.monotonic() + PATIENCE
+        deadline, error = time.monotonic() + PATIENCE, None
         while time.monotonic() < deadline:
-            value = self.value(expression)
+            try:
+                value, error = self.value(expression), None
+            except RuntimeError as raised:
+                # A page that is only just being read lacks what is asked about.
+                value, error = None, raised
             if value:
                 return value
             time.sleep(0.1)
-        fault(f"the page never came to {expression}; it says: {self.value('document.body.innerText')}")
+        says = error or self.value("document.body.innerText")
+        fault(f"the page never came to {expression}; it says: {says}")
         return None
 
     def end(self):
-        self.process.terminate()
+        # Its helpers, too: they write to its folder.
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -225,7 +232,7 @@ def main():
         return
     health = free_port()
     corefile = COREFILE.replace("HEALTH", str(health)).replace("UPSTREAM", str(free_port()))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = Server(arguments.corelane, corefile.replace("METRICS", str(free_port())))
         browser = Browser(program, folder)
         try:
