@@ -27,6 +27,8 @@ SO_RCVBUFFORCE = 33
 PORTS = range(31500, 32768)
 PORTS_OF_A_SERVER = 4
 FURTHER_PORTS = range(1, PORTS_OF_A_SERVER)
+# Two servers that open their port for others, too (SO_REUSEPORT), would share it and its load.
+GIVEN = set()
 STOP_SECONDS = 3.0
 TYPES = {"A": 1, "NS": 2, "SOA": 6, "TXT": 16, "AAAA": 28}
 
@@ -42,14 +44,18 @@ def on_cpus(cpus):
 
 
 def free_ports():
-    """The first of some ports that nobody has, neither UDP nor TCP."""
+    """The first of some ports that nobody has, neither UDP nor TCP, and nobody was given before."""
     for _ in range(1000):
         first = random.randrange(PORTS.start, PORTS.stop - PORTS_OF_A_SERVER)
+        ports = range(first, first + PORTS_OF_A_SERVER)
+        if not GIVEN.isdisjoint(ports):
+            continue
         try:
-            for port in range(first, first + PORTS_OF_A_SERVER):
+            for port in ports:
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                     with socket.socket(socket.AF_INET, kind) as probe:
                         probe.bind(("127.0.0.1", port))
+            GIVEN.update(ports)
             return first
         except OSError:
             continue
