@@ -156,13 +156,16 @@ impl Batch {
             keys[..count].sort_unstable();
         }
         let mut done = Sent::default();
+        let mut refused = false;
         loop {
             let left = &keys[done.sent + done.refused..count];
             if left.is_empty() {
                 return done;
             }
             let headers = self.lay(lanes, left, wildcard, together);
-            together &= self.send_laid(socket, headers, &mut done);
+            let error = self.send_laid(socket, headers, refused, &mut done);
+            together &= error.is_none();
+            refused = error.is_some_and(|error| !is_lack_of_room(&error));
         }
     }
 
@@ -198,26 +201,29 @@ impl Batch {
         headers
     }
 
-    /// Sends what was laid out. `false`: replies that should have left together could not, and they
-    /// and what is behind them is left.
-    fn send_laid(&mut self, socket: BorrowedFd<'_>, headers: usize, done: &mut Sent) -> bool {
+    /// Sends what was laid out. An error: replies that should have left together could not, and they
+    /// and what is behind them is left. `refused` says that this was so of the first: if it leaves by
+    /// itself, then what refuses is not who it goes to (an address without a route, port 0) but the
+    /// way, for which it is not tried again soon: no checksums in its device, IPsec.
+    fn send_laid(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        headers: usize,
+        refused: bool,
+        done: &mut Sent,
+    ) -> Option<io::Error> {
         let mut at = 0;
         while at < headers {
             // SAFETY: the headers point into lanes, which the caller borrows.
             match unsafe { self.send_headers(socket, at, headers) } {
                 Ok(sent) => {
+                    if refused && at == 0 {
+                        self.resting = GSO_REST_BATCHES;
+                    }
                     done.sent += datagrams(&self.headers[at..at + sent]);
                     at += sent;
                 }
-                Err(error) if self.headers[at].msg_hdr.msg_iovlen > 1 => {
-                    // One by one some may still have room. Anything else is about the way they take:
-                    // no checksums in its device, a short MTU, IPsec.
-                    let room = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM];
-                    if !error.raw_os_error().is_some_and(|number| room.contains(&number)) {
-                        self.resting = GSO_REST_BATCHES;
-                    }
-                    return false;
-                }
+                Err(error) if self.headers[at].msg_hdr.msg_iovlen > 1 => return Some(error),
                 // The first of them was refused: a full buffer, or an address without a route.
                 Err(_) => {
                     done.refused += 1;
@@ -225,7 +231,7 @@ impl Batch {
                 }
             }
         }
-        true
+        None
     }
 
     /// Receives at most a batch from a connected socket, as `receive` does. A datagram that is longer
@@ -280,8 +286,8 @@ impl Batch {
             // SAFETY: the headers point to messages, which outlive the iterator that gave them.
             match unsafe { self.send_headers(socket, 0, headers) } {
                 Ok(sent) => done += datagrams(&self.headers[..sent]),
+                Err(error) if is_lack_of_room(&error) => return Ok(()),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => return Ok(()),
                     Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE) if together => {
                         together = false;
                         self.resting = GSO_REST_BATCHES;
@@ -411,6 +417,11 @@ fn segments_behind(size: usize, others: impl Iterator<Item = usize>) -> usize {
         }
     }
     count
+}
+
+/// Whether the kernel has no memory for a datagram now.
+fn is_lack_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Datagrams that headers send.

@@ -144,6 +144,18 @@ fn what_cannot_leave_together_leaves_one_by_one() {
 }
 
 #[test]
+fn whom_nothing_can_be_sent_to_keeps_nobody_from_leaving_together() {
+    let bench = Bench::new(1, "127.0.0.1");
+    let mut lanes: Vec<Lane> = (0..6).map(|fill| bench.lane(0, 60, fill)).collect();
+    // Anybody can pretend to ask from there; the kernel sends nothing to it.
+    lanes[2..4].iter_mut().for_each(|lane| lane.client.peer.set_port(0));
+    let mut batch = Batch::new();
+    assert_eq!(bench.send(&mut batch, &lanes, true), Sent { sent: 4, refused: 2 });
+    assert_eq!(bench.received(0, 4).len(), 4);
+    assert_eq!(batch.resting, 0);
+}
+
+#[test]
 fn queries_to_one_upstream_leave_together_and_arrive_one_by_one() {
     for gso in [true, false] {
         let bench = Bench::new(1, "127.0.0.1");
