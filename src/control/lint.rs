@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::corefile::{
     Corefile, CorefileError, Key, OptionLine, ServerBlock, Stanza, Token, Transport, zones_of_text,
 };
+use crate::cluster::top_level::is_top_level;
 use crate::plugin::registry::NAMES;
 use crate::wire::{Name, NameBuf};
 
@@ -18,20 +19,6 @@ const CACHE_TTL_MIN: u64 = 5;
 const PORT: u16 = 53;
 /// Words that older versions of CoreDNS took for outputs.
 const OUTPUTS: [&str; 3] = ["stdout", "stderr", "syslog"];
-
-/// Top-level domains that names of namespaces are likely to meet: the usual ones, and those of countries
-/// that are words of the trade too.
-const TOP_LEVEL: [&str; 42] = [
-    "ac", "ai", "app", "at", "be", "biz", "ca", "cc", "cd", "ch", "ci", "cloud", "cn", "co", "com",
-    "de", "dev", "edu", "es", "eu", "fm", "fr", "gov", "in", "info", "int", "io", "it", "jp", "me",
-    "ml", "net", "nl", "org", "page", "pl", "qa", "tech", "tv", "uk", "us", "zone",
-];
-
-/// Whether a namespace of this name takes names of the Internet: with the search path of its cluster,
-/// `example.com` is first the service `example` of the namespace `com`.
-pub fn is_top_level(namespace: &str) -> bool {
-    TOP_LEVEL.contains(&namespace)
-}
 
 /// All findings, in no order.
 pub fn lints(corefile: &Corefile) -> Vec<CorefileError> {
@@ -510,7 +497,7 @@ mod tests {
 
     #[test]
     fn namespaces_that_are_top_level_domains() {
-        let lines = "kubernetes cluster.local {\nnamespaces shop com\n}";
+        let lines = "kubernetes cluster.local {\nnamespaces till com\n}";
         let all = in_root(lines);
         let start = "3:17: kubernetes: namespace com is a top-level domain, too";
         assert!(matches!(&all[..], [only] if only.starts_with(start)), "{all:?}");

@@ -9,7 +9,9 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 
 /// The authorities that the system trusts, and the cause where some or all could not be read.
 pub fn of_system() -> (RootCertStore, Option<String>) {
@@ -17,6 +19,23 @@ pub fn of_system() -> (RootCertStore, Option<String>) {
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
     (roots, found.errors.first().map(ToString::to_string))
+}
+
+/// What a connection to a server is made with: those of the system's authorities are trusted, or
+/// (`skip_verify`) any.
+///
+/// # Errors
+/// The protocol versions of TLS are not to be had.
+pub fn client(skip_verify: bool) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let anybody = Unverified::new(&provider, false);
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = match skip_verify {
+        true => builder.dangerous().with_custom_certificate_verifier(anybody),
+        false => builder.with_root_certificates(of_system().0),
+    };
+    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 /// Takes any certificate as it is: that the peer has its key is verified, who signed it is not.

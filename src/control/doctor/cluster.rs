@@ -8,10 +8,11 @@ use super::super::args::Doctor;
 use super::super::compile;
 use super::super::corefile::{self, Corefile, Input};
 use super::super::kube::{Connect, Once, Trouble};
-use super::super::lint::{is_top_level, lints};
+use super::super::lint::lints;
 use super::super::resolver::{self, Origin};
 use super::super::source;
 use super::{Cause, Chart};
+use crate::cluster::top_level::is_top_level;
 
 /// The cluster that is looked at.
 pub(super) struct Patient {

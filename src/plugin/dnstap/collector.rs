@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::control::trust::{self, Unverified};
+use crate::control::trust;
 use crate::limits::{
     DNSTAP_CLIENT_QUEUE_MAX, DNSTAP_CLIENTS_MAX, DNSTAP_CONTROL_BYTES_MAX, DNSTAP_TIMEOUT_SECONDS,
 };
@@ -118,7 +118,7 @@ pub(super) async fn connect(
     mut frames: Receiver<Frame>,
 ) {
     let tls = match &endpoint {
-        Endpoint::Tls(_) => match client_config(skip_verify) {
+        Endpoint::Tls(_) => match trust::client(skip_verify) {
             Ok(config) => Some(TlsConnector::from(config)),
             Err(error) => {
                 tracing::error!("No connection to dnstap endpoint: {endpoint}: {error}");
@@ -348,20 +348,6 @@ async fn control_frame<S: Stream>(
         stream.write_all(content).await?;
     }
     stream.flush().await
-}
-
-/// What a connection to a collector is made with: those of the system's authorities are trusted, or
-/// (`skipverify`) any.
-fn client_config(skip_verify: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let anybody = Unverified::new(&provider, false);
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = match skip_verify {
-        true => builder.dangerous().with_custom_certificate_verifier(anybody),
-        false => builder.with_root_certificates(trust::of_system().0),
-    };
-    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 /// What a listener shows, and which clients it takes.

@@ -107,7 +107,7 @@ impl Exporter {
         tally: &Arc<Tally>,
     ) -> (Self, Result<impl Future<Output = ()> + Send + use<>, String>) {
         let (traces, waiting) = channel(pace.backlog);
-        let tls = endpoint.secure.then(client_config).transpose();
+        let tls = endpoint.secure.then(|| trust::client(false)).transpose();
         let run = tls.map_err(|error| error.to_string()).map(|tls| {
             let client = Client { endpoint, tls, requests: None };
             let counted = Counted { tally: Arc::clone(tally), spans, dropped };
@@ -175,13 +175,6 @@ fn wall(at: clock::Nanos) -> Duration {
     use std::time::{SystemTime, UNIX_EPOCH};
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.saturating_sub(Duration::from_nanos(clock::now().saturating_sub(at)))
-}
-
-fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(builder.with_root_certificates(trust::of_system().0).with_no_client_auth()))
 }
 
 /// The connection to the collector.
