@@ -81,12 +81,14 @@ impl Cluster {
         }
     }
 
-    /// Makes one endpoint of a slice ready or not, as it was not before; `random` says which.
+    /// Makes one endpoint of a slice ready or not, as it was not before; `random` says which of
+    /// those with odd numbers: the others are always ready, so that a load may ask for them by name.
     pub fn flip(&mut self, slice: u32, random: u32) {
         self.version += 1;
         let at = slice as usize;
         let endpoints = self.size.per_slice.min(self.size.endpoints);
-        self.unready[at] = if self.unready[at] == 0 { 1 + (random % endpoints) as u16 } else { 0 };
+        let odd = (2 * (random % (endpoints / 2).max(1)) + 1).min(endpoints - 1);
+        self.unready[at] = if self.unready[at] == 0 { 1 + odd as u16 } else { 0 };
         self.slices[at] = self.version;
     }
 
@@ -215,5 +217,20 @@ mod tests {
         cluster.flip(3, 0);
         let slice = object(&cluster, Kind::Slices, 3);
         assert_eq!(slice["endpoints"][1]["conditions"]["ready"], true);
+    }
+
+    #[test]
+    fn endpoints_with_even_numbers_stay_ready() {
+        let mut cluster = Cluster::new(Size { endpoints: 10, per_slice: 100, ..SIZE });
+        let mut flipped = std::collections::BTreeSet::new();
+        for random in 0..20 {
+            cluster.flip(3, random);
+            let slice = object(&cluster, Kind::Slices, 3);
+            let endpoints = slice["endpoints"].as_array().unwrap().iter();
+            let unready =
+                endpoints.enumerate().filter(|(_, one)| one["conditions"]["ready"] == false);
+            flipped.extend(unready.map(|(at, _)| at));
+        }
+        assert_eq!(flipped.into_iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
     }
 }

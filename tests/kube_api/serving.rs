@@ -1,7 +1,11 @@
 //! The whole server beside an API server: what is asked over real sockets while the cluster changes,
 //! while the API server is away, and over restarts and reloads.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use serde_json::json;
@@ -51,6 +55,61 @@ fn what_changes_is_answered() {
         process.answers(WEB, NoError, &["10.1.0.1"], &[]).await;
         server.put("endpointslices", slice(&["10.1.0.2"]));
         process.answers(WEB, NoError, &["10.1.0.2"], &[]).await;
+    });
+}
+
+#[test]
+fn endpoints_that_move_between_slices_leave_no_gap() {
+    run(async {
+        let server = cluster().await;
+        server.put(
+            "services",
+            json!({"metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"clusterIP": "None"}}),
+        );
+        // One endpoint is always in one slice at least; each slice has another one besides.
+        let slice = |name: &str, last: u8| {
+            let own = format!("10.1.0.{last}");
+            json!({"metadata": {"name": name, "namespace": "shop",
+                "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
+                "endpoints": [{"addresses": [own]}, {"addresses": ["10.1.0.9"], "hostname": "nine"}]})
+        };
+        server.put("endpointslices", slice("one", 1));
+        let process = Arc::new(Process::start(&folder("moving"), &endpoint(&server)));
+        let is_over = Arc::new(AtomicBool::new(false));
+        process.answers("nine.web.shop.svc.cluster.local.", NoError, &["10.1.0.9"], &[]).await;
+        let asking = {
+            let (process, is_over) = (Arc::clone(&process), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                let mut met = BTreeSet::new();
+                while !is_over.load(Relaxed) {
+                    let (rcode, mut addresses, _) = process.ask(WEB).expect("an answer");
+                    addresses.sort();
+                    let last: Vec<u8> = addresses.iter().map(|one| one.octets()[3]).collect();
+                    let whole: [&[u8]; 5] = [&[1, 9], &[2, 9], &[3, 9], &[1, 3, 9], &[2, 3, 9]];
+                    assert!(rcode == NoError && whole.contains(&&*last), "{rcode} {addresses:?}");
+                    let nine = process.ask("nine.web.shop.svc.cluster.local.").expect("an answer");
+                    assert_eq!((nine.0, nine.1.len()), (NoError, 1));
+                    met.insert(last);
+                }
+                met
+            })
+        };
+        let pause = || tokio::time::sleep(Duration::from_millis(10));
+        for _ in 0..20 {
+            server.put("endpointslices", slice("one", 2));
+            pause().await;
+            server.put("endpointslices", slice("two", 3));
+            pause().await;
+            server.delete("endpointslices", "shop", "one");
+            pause().await;
+            server.put("endpointslices", slice("one", 1));
+            server.delete("endpointslices", "shop", "two");
+            pause().await;
+        }
+        is_over.store(true, Relaxed);
+        let met = asking.join().expect("no gap");
+        assert!(met.len() > 2, "it was asked while they moved: {met:?}");
     });
 }
 
