@@ -127,7 +127,11 @@ impl Supervisor {
         let admin = Admin::start().map_err(|error| format!("admin thread: {error}"))?;
         // First who has to be ready: an end point that is open knows of them.
         ready.set(&graph);
-        admin.set(early_endpoints(&graph, &crew, &serve)).map_err(|error| error.to_string())?;
+        // Who is to be succeeded answers probes until its sockets are here.
+        if claim.is_none() {
+            let early = early_endpoints(&graph, &crew, &serve);
+            admin.set(early).map_err(|error| error.to_string())?;
+        }
         let waits = graph.start_early();
         tokio::select! {
             _ = waits.join_all() => {}
@@ -137,9 +141,9 @@ impl Supervisor {
             graph.inherited = claim.take().await?;
         }
         let node_local = NodeLocal::raise(serve.node_local.clone(), &mut graph.inherited).await?;
-        if node_local.is_some() {
-            admin.set(endpoints(&graph, &crew)).map_err(|error| error.to_string())?;
-        }
+        admin
+            .adopt(endpoints(&graph, &crew), &mut graph.inherited.http)
+            .map_err(|error| error.to_string())?;
         graph.bind(&mut ground).map_err(|error| error.to_string())?;
         status.set(&corefile, &graph);
         graph.inherited.drop_rest();
@@ -256,6 +260,8 @@ impl Supervisor {
             all.extend(sockets.tcp.iter().map(|one| (Held::Tcp(address), one.as_fd())));
         }
         all.extend(self.node_local.iter().flat_map(NodeLocal::held));
+        let http = self.admin.sockets();
+        all.extend(http.iter().map(|(address, socket)| (Held::Http(*address), socket.as_fd())));
         self.offers.give(&all).await;
     }
 
@@ -267,8 +273,7 @@ impl Supervisor {
             let hooks = part.at_stop.lock().map(|mut hooks| std::mem::take(&mut *hooks));
             let _ = run_hooks(hooks.unwrap_or_default());
         }
-        drop(self.admin.set(Vec::new()));
-        self.crew.drain(Ending::HandedOn).await;
+        tokio::join!(self.admin.hand_on(), self.crew.drain(Ending::HandedOn));
         self.drain_events();
         self.sinks.values_mut().for_each(|sink| sink.tick(true));
         drop(self);

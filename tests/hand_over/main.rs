@@ -2,6 +2,7 @@
 //! another Corefile and another number of workers; and a successor that fails changes nothing.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the query path")]
 
+mod end_points;
 mod load;
 mod node_local;
 #[path = "../ports/mod.rs"]

@@ -25,13 +25,14 @@ mod web;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 pub use address::split_host_port;
 pub use poll::SelfPoll;
 use server::{Command, Server, Table};
+use tokio::sync::oneshot;
 use web::Web;
 
 #[allow(clippy::disallowed_types, reason = "control's: held while addresses are bound")]
@@ -47,6 +48,8 @@ pub struct Admin {
 struct Open {
     /// Where the socket is: the address, its port chosen by the kernel if that was 0.
     bound: SocketAddr,
+    /// The socket, which is what a successor is given.
+    socket: TcpListener,
     table: Arc<arc_swap::ArcSwap<Table>>,
 }
 
@@ -163,6 +166,16 @@ impl Admin {
 
     /// Makes the endpoints those `wanted`, and only those. On an error everything is as it was.
     pub fn set(&self, wanted: Vec<Endpoint>) -> Result<(), AdminError> {
+        self.adopt(wanted, &mut Vec::new())
+    }
+
+    /// As `set`, with sockets that another process has opened: those of the addresses that are wanted
+    /// are taken, and what waits in them is answered here.
+    pub fn adopt(
+        &self,
+        wanted: Vec<Endpoint>,
+        given: &mut Vec<(SocketAddr, TcpListener)>,
+    ) -> Result<(), AdminError> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted = merge(wanted)?;
         wanted.retain(|_, want| want.configure());
@@ -172,12 +185,22 @@ impl Admin {
             if live.contains_key(at) {
                 continue;
             }
-            match address::bind(*at, &want.first.address) {
-                Ok(listener) => {
+            let had = given.iter().position(|(other, _)| other == at);
+            let had = had.map(|index| Ok(given.swap_remove(index).1));
+            let listener = had.unwrap_or_else(|| address::bind(*at, &want.first.address));
+            let both = listener.and_then(|listener| {
+                let socket = listener.try_clone();
+                socket.map(|socket| (listener, socket)).map_err(|error| AdminError {
+                    address: want.first.address.clone(),
+                    message: format!("listen tcp {at}: {error}"),
+                })
+            });
+            match both {
+                Ok((listener, socket)) => {
                     let bound = listener.local_addr().unwrap_or(*at);
                     let table = Arc::new(arc_swap::ArcSwap::from_pointee(want.table.clone()));
                     command.open.push((*at, listener, Arc::clone(&table)));
-                    opened.push((*at, Open { bound, table }));
+                    opened.push((*at, Open { bound, socket, table }));
                 }
                 Err(error) if want.required => return Err(error),
                 Err(error) => {
@@ -199,6 +222,28 @@ impl Admin {
         }
         live.extend(opened);
         Ok(())
+    }
+
+    /// What is listened on: the address as the Corefile has it, and another descriptor of its socket.
+    pub fn sockets(&self) -> Vec<(SocketAddr, TcpListener)> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = live.iter().map(|(at, open)| Some((*at, open.socket.try_clone().ok()?)));
+        all.flatten().collect()
+    }
+
+    /// Leaves what comes from now on to the process that has the sockets; returns when what has come
+    /// is answered, or takes too long.
+    pub async fn hand_on(&self) {
+        let (handed_on, answered) = oneshot::channel();
+        {
+            let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            let close = std::mem::take(&mut *live).into_keys().collect();
+            let command = Command { close, handed_on: Some(handed_on), ..Command::default() };
+            if self.server.run(command).is_err() {
+                return;
+            }
+        }
+        drop(answered.await);
     }
 
     /// Where it listens now.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::server::{Asker, Tables, converse};
+use super::server::{Asker, Sign, Tables, converse};
 use crate::data::tally::{Counter, Histogram, Tally};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub struct SelfPoll {
 }
 
 /// Polls as long as the address is open and its table holds a poll.
-pub(super) async fn run(bound: SocketAddr, tables: Tables, mut gone: watch::Receiver<()>) {
+pub(super) async fn run(bound: SocketAddr, tables: Tables, mut gone: watch::Receiver<Sign>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // The first tick is at once: nothing to learn from it.
@@ -81,7 +81,7 @@ enum By {
     /// A connection to this address.
     Socket(SocketAddr),
     /// A stream within the process, to these tables, until this sign.
-    Itself(Tables, watch::Receiver<()>),
+    Itself(Tables, watch::Receiver<Sign>),
 }
 
 type Client = SendRequest<Empty<Bytes>>;

@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -57,6 +57,8 @@ pub(super) type Tables = Arc<ArcSwap<Table>>;
 pub(super) struct Command {
     pub(super) open: Vec<(SocketAddr, TcpListener, Tables)>,
     pub(super) close: Vec<SocketAddr>,
+    /// Another process accepts from now on what comes to them; is told when what has come is answered.
+    pub(super) handed_on: Option<oneshot::Sender<()>>,
 }
 
 type Sent = (Command, SyncSender<io::Result<()>>);
@@ -91,7 +93,18 @@ impl Server {
 }
 
 /// What keeps an address open: the task that accepts, and the sign at which its connections end.
-type Opened = BTreeMap<SocketAddr, (JoinHandle<()>, watch::Sender<()>)>;
+type Opened = BTreeMap<SocketAddr, (JoinHandle<()>, watch::Sender<Sign>)>;
+
+/// What becomes of an address's connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// They go on.
+    Open,
+    /// They end with what is being answered.
+    Closed,
+    /// They end likewise, but first one that has not asked yet is heard: its client was not refused.
+    HandedOn,
+}
 
 async fn run(open: &mut Opened, command: Command) -> io::Result<()> {
     let mut listeners = Vec::with_capacity(command.open.len());
@@ -99,24 +112,38 @@ async fn run(open: &mut Opened, command: Command) -> io::Result<()> {
         listeners.push((at, tokio::net::TcpListener::from_std(listener)?, tables));
     }
     for (at, listener, tables) in listeners {
-        let (sign, gone) = watch::channel(());
+        let (sign, gone) = watch::channel(Sign::Open);
         let bound = listener.local_addr()?;
         tokio::spawn(poll::run(bound, Arc::clone(&tables), gone.clone()));
         open.insert(at, (tokio::spawn(accept(listener, tables, gone)), sign));
     }
+    let mut last = Vec::new();
     for at in command.close {
         if let Some((accepting, sign)) = open.remove(&at) {
-            drop(sign);
             accepting.abort();
             // Awaited, so that the socket is closed when control goes on.
             drop(accepting.await);
+            let handed_on = command.handed_on.is_some();
+            sign.send_replace(if handed_on { Sign::HandedOn } else { Sign::Closed });
+            last.push(sign);
         }
+    }
+    if let Some(done) = command.handed_on {
+        tokio::spawn(async move {
+            let all = async {
+                for sign in &last {
+                    sign.closed().await;
+                }
+            };
+            drop(timeout(TIMEOUT, all).await);
+            let _ = done.send(());
+        });
     }
     Ok(())
 }
 
 /// Takes connections, as many at a time as are allowed; the rest waits in the kernel.
-async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::Receiver<()>) {
+async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::Receiver<Sign>) {
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -136,7 +163,7 @@ async fn accept(listener: tokio::net::TcpListener, tables: Tables, gone: watch::
 }
 
 /// One connection.
-async fn serve(stream: TcpStream, tables: Tables, gone: watch::Receiver<()>, asker: Asker) {
+async fn serve(stream: TcpStream, tables: Tables, gone: watch::Receiver<Sign>, asker: Asker) {
     let paced = Paced { stream, late: None };
     let tls = tables.load().web.as_ref().and_then(|web| web.tls());
     let Some(tls) = tls else { return converse(paced, tables, gone, asker).await };
@@ -159,10 +186,12 @@ pub(super) enum Asker {
 pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     tables: Tables,
-    mut gone: watch::Receiver<()>,
+    mut gone: watch::Receiver<Sign>,
     asker: Asker,
 ) {
+    let (heard, mut first) = watch::channel(false);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        heard.send_replace(true);
         let table = tables.load_full();
         async move {
             let admission = match &table.web {
@@ -188,10 +217,17 @@ pub(super) async fn converse(
         .max_buf_size(ADMIN_HEAD_BYTES_MAX);
     let io = TokioIo::new(stream);
     let mut connection = std::pin::pin!(http.serve_connection(io, service));
+    let end = async {
+        let sign = gone.wait_for(|sign| *sign != Sign::Open).await.map(|sign| *sign);
+        if sign.is_ok_and(|sign| sign == Sign::HandedOn) {
+            // Ends at the latest when the time for a request's head is over.
+            drop(first.wait_for(|heard| *heard).await);
+        }
+    };
     // A client's mistakes end its connection and concern nobody else.
     tokio::select! {
         ended = connection.as_mut() => return drop(ended),
-        _ = gone.changed() => connection.as_mut().graceful_shutdown(),
+        () = end => connection.as_mut().graceful_shutdown(),
     }
     drop(connection.await);
 }

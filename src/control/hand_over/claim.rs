@@ -32,7 +32,8 @@ pub async fn begin(folder: Option<&Path>) -> Result<Option<Claim>, String> {
     let failed = |error: io::Error| format!("hand-over: {error}");
     let link = socket.and_then(Link::new).map_err(failed)?;
     let claim = Claim { link };
-    if claim.link.say(&Word::Hello { version: VERSION }, &[]).await.is_err() {
+    let hello = Word::Hello { version: VERSION, http: true };
+    if claim.link.say(&hello, &[]).await.is_err() {
         return Ok(None);
     }
     match claim.link.answer().await.map_err(failed)? {

@@ -16,9 +16,14 @@
 //! nothing more; once it has the sockets it goes on without the other. One that asks and then takes
 //! longer than `HAND_OVER_SECONDS_MAX` is refused, and ends.
 //!
+//! With the sockets of DNS come those of health, readiness and metrics: until the successor has them
+//! the other answers there, and what has come to it is answered before it ends. No probe is refused.
+//!
 //! The messages are packets of JSON on a Unix socket, descriptors beside them (SCM_RIGHTS) in the order
 //! in which the message names them: `hello` and `welcome` with the version of this protocol, `take` and
-//! one or more `given`, `serving`; `refused` with the reason instead of any answer.
+//! one or more `given`, `serving`; `refused` with the reason instead of any answer. Whoever says hello
+//! says beside the version what it takes of what was added since; of that, nobody gives more. So an old
+//! version succeeds a new one, too.
 
 pub mod claim;
 pub mod link;
@@ -50,6 +55,9 @@ pub enum Word {
     Hello {
         /// Of the protocol.
         version: u32,
+        /// Whether it takes [`Held::Http`], too.
+        #[serde(default)]
+        http: bool,
     },
     /// It is welcome.
     Welcome {
@@ -82,6 +90,8 @@ pub enum Held {
     Udp(SocketAddr),
     /// Accepts connections to it.
     Tcp(SocketAddr),
+    /// Accepts connections to an HTTP end point: health, readiness, metrics.
+    Http(SocketAddr),
     /// Owns the table of rules.
     Rules,
     /// Holds the interface of the addresses.
@@ -92,6 +102,8 @@ pub enum Held {
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(SocketAddr, Given)>,
+    /// Of HTTP end points.
+    pub http: Vec<(SocketAddr, TcpListener)>,
     /// Owns the table of rules.
     pub rules: Option<OwnedFd>,
     /// Holds the interface of the addresses.
@@ -104,6 +116,7 @@ impl Inherited {
         match held {
             Held::Udp(address) => self.at(*address).udp.push(UdpSocket::from(descriptor)),
             Held::Tcp(address) => self.at(*address).tcp.push(TcpListener::from(descriptor)),
+            Held::Http(address) => self.http.push((*address, TcpListener::from(descriptor))),
             Held::Rules => self.rules = Some(descriptor),
             Held::Interface => self.interface = Some(descriptor),
         }
@@ -126,6 +139,7 @@ impl Inherited {
 
     /// Closes what nobody has taken; gives the addresses.
     pub fn drop_rest(&mut self) -> Vec<SocketAddr> {
+        self.http.clear();
         self.sockets.drain(..).map(|(address, _)| address).collect()
     }
 }
@@ -162,11 +176,13 @@ mod tests {
     #[test]
     fn words_are_read_as_they_were_written_and_may_say_more() {
         let held = vec![Held::Tcp("[::]:53".parse().unwrap()), Held::Rules];
-        for word in [Word::Take, Word::Given { held, more: true }, Word::Hello { version: 1 }] {
+        let hello = Word::Hello { version: 1, http: true };
+        for word in [Word::Take, Word::Given { held, more: true }, hello] {
             let text = serde_json::to_string(&word).unwrap();
             assert_eq!(serde_json::from_str::<Word>(&text).unwrap(), word, "{text}");
         }
         let later = r#"{"hello":{"version":1,"name":"corelane 9"}}"#;
-        assert_eq!(serde_json::from_str::<Word>(later).unwrap(), Word::Hello { version: 1 });
+        let plain = Word::Hello { version: 1, http: false };
+        assert_eq!(serde_json::from_str::<Word>(later).unwrap(), plain);
     }
 }

@@ -39,6 +39,8 @@ pub struct Successor {
     /// If it was started here.
     child: Option<Child>,
     stage: Stage,
+    /// Whether it takes the sockets of HTTP end points.
+    http: bool,
 }
 
 impl Successor {
@@ -126,7 +128,8 @@ impl Offers {
         };
         let (link, child) = begin()
             .map_err(|error: io::Error| format!("{}: {error}", program.to_string_lossy()))?;
-        self.successor = Some(Successor { link, child: Some(child), stage: Stage::Began });
+        let child = Some(child);
+        self.successor = Some(Successor { link, child, stage: Stage::Began, http: false });
         Ok(())
     }
 
@@ -187,17 +190,18 @@ impl Offers {
             let _ = link.say(&Word::Refused { why }, &[]).await;
             return;
         }
-        self.successor = Some(Successor { link, child: None, stage: Stage::Began });
+        self.successor = Some(Successor { link, child: None, stage: Stage::Began, http: false });
     }
 
     async fn obey(&mut self, word: Word) {
         let Some(successor) = &mut self.successor else { return };
         match (word, successor.stage) {
-            (Word::Hello { version: VERSION }, Stage::Began) => {
+            (Word::Hello { version: VERSION, http }, Stage::Began) => {
+                successor.http = http;
                 let _ = successor.link.say(&Word::Welcome { version: VERSION }, &[]).await;
                 tracing::info!("Process {} starts to succeed this one", successor.pid());
             }
-            (Word::Hello { version }, Stage::Began) => {
+            (Word::Hello { version, .. }, Stage::Began) => {
                 let why = format!("protocol {version} here, {VERSION} there: stop this one first");
                 self.refuse(&why).await;
             }
@@ -227,6 +231,8 @@ impl Offers {
     /// Gives the successor what it has asked for, descriptors in the order of their names.
     pub async fn give(&mut self, all: &[(Held, BorrowedFd<'_>)]) {
         let Some(successor) = &mut self.successor else { return };
+        let known = |held: &Held| successor.http || !matches!(held, Held::Http(_));
+        let all: Vec<_> = all.iter().filter(|(held, _)| known(held)).collect();
         let mut parts = all.chunks(HAND_OVER_DESCRIPTORS_MAX).peekable();
         if parts.peek().is_none() {
             let nothing = Word::Given { held: Vec::new(), more: false };
