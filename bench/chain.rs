@@ -13,9 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane::cells::Flights;
-use corelane::control::compile::{Ground, compile, plan};
+use corelane::control::compile::{Ground, Numbers, compile, plan};
 use corelane::control::corefile::{Input, load};
-use corelane::control::{ready::Readiness, source, status::Status};
+use corelane::control::{crew::Crew, source, status::Status};
 use corelane::data::chain::{Asked, Client, Core, Marking, Walk};
 use corelane::data::counters::Counters;
 use corelane::data::finish::{Fit, finish};
@@ -24,11 +24,10 @@ use corelane::data::large::Large;
 use corelane::data::rng::Rng;
 use corelane::data::route;
 use corelane::data::tally::Tally;
-use corelane::data::transport::Lane;
+use corelane::data::transport::{Lane, engine::Engine};
 use corelane::data::turn::{Outlet, Turn};
 use corelane::data::upstream::table::Upstreams;
 use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, SPENT_MAX};
-use corelane::publish::Turns;
 use corelane::snapshot::Snapshot;
 use corelane::wire::{Flags, NameBuf, Question, Reply, Section, parse_query, rclass, rtype};
 use corelane::zone::Zone;
@@ -161,18 +160,11 @@ impl Bench {
         let _entered = runtime.enter();
         let input = Input::Text { name: "Corefile".into(), text: corefile.into() };
         let corefile = load(input, source::directives(), &|_| None, 0).expect("a Corefile");
-        let tally = Tally::new(2);
-        let mut ground = Ground {
-            tally: &tally,
-            status: &Status::new(&tally, 1, "mmsg"),
-            readiness: &Arc::new(Readiness::default()),
-            turns: &Turns::new(1),
-            workers: 1,
-            pinned: false,
-            old: None,
-            next_sink: &mut 0,
-            next_listener: &mut 0,
-        };
+        let crew = Crew::of(1, false, Engine::Mmsg).expect("descriptors");
+        let tally = Arc::clone(&crew.tally);
+        let (status, readiness) = (Status::new(&tally, 1, "mmsg"), Arc::default());
+        let mut numbers = Numbers::default();
+        let mut ground = Ground::of(&crew, &status, &readiness, None, &mut numbers);
         let planned = plan(&corefile).expect("directives");
         let mut graph = compile(planned, corefile.hash, &mut ground).expect("a graph");
         graph.bind(&mut ground).expect("a free port");

@@ -215,6 +215,10 @@ pub const MARK_STRIDE_MAX: u32 = 4_096;
 /// as text.
 pub const EXPLAIN_BYTES_MAX: usize = 1 << 20;
 
+/// Octets of a datagram that `explain` says by EDNS to take, where nothing else is said: what resolvers say
+/// since DNS flag day 2020, as it passes every path without fragments.
+pub const EXPLAIN_BUFSIZE_BYTES: u16 = 1_232;
+
 /// Seconds that `doctor` waits for the answer to a question: as long as resolvers in pods do.
 pub const DOCTOR_ANSWER_SECONDS_MAX: u64 = 5;
 

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use corelane::cells::Flights;
-use corelane::control::compile::{Graph, Ground, compile, plan};
+use corelane::control::compile::{Graph, Ground, Numbers, compile, plan};
 use corelane::control::corefile::{Input, load};
-use corelane::control::ready::Readiness;
+use corelane::control::crew::Crew;
 use corelane::control::source::directives;
 use corelane::control::status::Status;
 use corelane::data::chain::Marking;
@@ -19,14 +19,12 @@ use corelane::data::chain::cx::{Client, Core, Event};
 use corelane::data::counters::Counters;
 use corelane::data::large::Large;
 use corelane::data::rng::Rng;
-use corelane::data::tally::Tally;
-use corelane::data::transport::Lane;
+use corelane::data::transport::{Lane, engine::Engine};
 use corelane::data::turn::{Outlet, Turn};
 use corelane::data::upstream::network::{ChannelId, Network, Queries};
 use corelane::data::upstream::table::Upstreams;
 use corelane::data::upstream::{Unreached, Upstream};
 use corelane::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES, SPENT_MAX};
-use corelane::publish::Turns;
 use corelane::wire::{NameBuf, rcode, records, rtype};
 use crossbeam::queue::ArrayQueue;
 
@@ -258,18 +256,11 @@ impl Served {
         let input = Input::Text { name: "Corefile".into(), text: text.into() };
         let corefile = load(input, directives(), &|_| None, 53).expect("a Corefile");
         let planned = plan(&corefile).expect("directives that can be read");
-        let tally = Tally::new(2);
-        let mut ground = Ground {
-            tally: &tally,
-            status: &Status::new(&tally, 1, "mmsg"),
-            readiness: &Arc::new(Readiness::default()),
-            turns: &Turns::new(1),
-            workers: 1,
-            pinned: false,
-            old: None,
-            next_sink: &mut 0,
-            next_listener: &mut 0,
-        };
+        let crew = Crew::of(1, false, Engine::Mmsg).expect("descriptors");
+        let tally = Arc::clone(&crew.tally);
+        let (status, readiness) = (Status::new(&tally, 1, "mmsg"), Arc::default());
+        let mut numbers = Numbers::default();
+        let mut ground = Ground::of(&crew, &status, &readiness, None, &mut numbers);
         let graph = compile(planned, [0; 64], &mut ground);
         let mut graph = graph.map_err(|error| error.to_string()).expect("a graph");
         graph.bind(&mut ground).expect("a free port");

@@ -178,6 +178,21 @@ pub struct Explain {
     /// Ask by TCP
     #[arg(long)]
     pub tcp: bool,
+    /// Ask for DNSSEC records: by EDNS, with the bit DO
+    #[arg(long)]
+    pub dnssec: bool,
+    /// Say by EDNS how many octets of a datagram are taken (default: no EDNS; with it 1232)
+    #[arg(long, value_name = "OCTETS")]
+    pub bufsize: Option<u16>,
+    /// Ask by EDNS for the server's name
+    #[arg(long)]
+    pub nsid: bool,
+    /// Say by EDNS that it is asked for this network
+    #[arg(long, value_name = "ADDR/BITS")]
+    pub subnet: Option<String>,
+    /// Set CD: signatures are not to be checked
+    #[arg(long)]
+    pub cd: bool,
     /// Have the plugin kubernetes look at the cluster of this file, whatever the Corefile says
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -18,7 +18,9 @@ use super::corefile::{
     Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
     check_transports,
 };
+use super::crew::Crew;
 use super::hand_over::Inherited;
+use super::ready::Readiness;
 use super::status::{Census, Status};
 use crate::data::counters::{LinkTimes, ShedCounters};
 use crate::data::tally::Tally;
@@ -342,7 +344,7 @@ pub struct Ground<'a> {
     /// What is known of the process, for people.
     pub status: &'a Arc<Status>,
     /// Who has to be ready.
-    pub readiness: &'a Arc<super::ready::Readiness>,
+    pub readiness: &'a Arc<Readiness>,
     /// Everybody's turn numbers.
     pub turns: &'a Arc<crate::publish::Turns>,
     /// Sockets a listener gets.
@@ -351,10 +353,30 @@ pub struct Ground<'a> {
     pub pinned: bool,
     /// What serves now.
     pub old: Option<&'a Graph>,
-    /// The last number given to a sink.
-    pub next_sink: &'a mut u32,
-    /// The last id given to a listener.
-    pub next_listener: &'a mut u32,
+    /// The last numbers given.
+    pub numbers: &'a mut Numbers,
+}
+
+/// The last numbers given to what graphs have: no two in a process's life are the same.
+#[derive(Default)]
+pub struct Numbers {
+    sink: u32,
+    listener: u32,
+}
+
+impl<'a> Ground<'a> {
+    /// What a crew and its process give, beside what serves now.
+    pub fn of(
+        crew: &'a Crew,
+        status: &'a Arc<Status>,
+        readiness: &'a Arc<Readiness>,
+        old: Option<&'a Graph>,
+        numbers: &'a mut Numbers,
+    ) -> Self {
+        let Crew { tally, turns, workers, pinned, .. } = crew;
+        let (workers, pinned) = (*workers, *pinned);
+        Self { tally, status, readiness, turns, workers, pinned, old, numbers }
+    }
 }
 
 /// Makes the graph; its snapshot is whole once it is bound.
@@ -450,14 +472,14 @@ fn listeners(
         let (id, sockets) = match old {
             Some(old) => (old.id, Arc::clone(&old.sockets)),
             None => {
-                *ground.next_listener += 1;
+                ground.numbers.listener += 1;
                 let steering = match route.steering.unwrap_or_default() {
                     Steering::Cpu if !ground.pinned => Steering::Hash,
                     steering => steering,
                 };
                 let given = inherited.take(address);
                 let sockets = bind(address, ground.workers, steering, given)?;
-                (*ground.next_listener, Arc::new(sockets))
+                (ground.numbers.listener, Arc::new(sockets))
             }
         };
         let label = server_label(address);
@@ -518,7 +540,7 @@ fn compile_block(
             turns: ground.turns,
             below: &below,
             labels: &mut labels,
-            next_sink: ground.next_sink,
+            next_sink: &mut ground.numbers.sink,
             wanted: &mut wanted,
             place: place.clone(),
         };

@@ -5,6 +5,7 @@
 //! the others as they are first; musl never uses the search path for these, and stops at the first name
 //! that exists, be it without the type that was asked for.
 
+use serde::Serialize;
 use serde_json::Value;
 
 /// Dots from which on glibc and musl try a name as it is first, where nothing else is said.
@@ -13,9 +14,10 @@ const NDOTS: u32 = 1;
 const NDOTS_IN_CLUSTER: u32 = 5;
 
 /// A resolv.conf, as far as names go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Resolver {
-    /// Whom it asks, in order.
+    /// Whom it asks, in order, as far as that is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<String>,
     /// The search path.
     pub search: Vec<String>,
@@ -72,8 +74,15 @@ pub fn of_pod(pod: &Value, dns: &[String], zone: &str) -> Origin {
         let all = pod.pointer(path).and_then(Value::as_array).into_iter().flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    resolver.servers.extend(words("/spec/dnsConfig/nameservers"));
-    resolver.search.extend(words("/spec/dnsConfig/searches"));
+    // What is there already is not said again.
+    for (list, more) in [(&mut resolver.servers, "nameservers"), (&mut resolver.search, "searches")]
+    {
+        for word in words(&format!("/spec/dnsConfig/{more}")) {
+            if !list.contains(&word) {
+                list.push(word);
+            }
+        }
+    }
     let options = pod.pointer("/spec/dnsConfig/options").and_then(Value::as_array);
     for option in options.into_iter().flatten().filter(|option| option["name"] == "ndots") {
         let value = option["value"].as_str().and_then(|value| value.parse().ok());
@@ -181,8 +190,11 @@ mod tests {
         ] {
             assert!(matches!(pod(spec), Origin::Node(..)));
         }
+        let more = json!({"dnsConfig": {"searches": ["svc.cluster.local", "b.test"]}});
+        let expected = ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "b.test"];
+        assert_eq!(pod(more).resolver().search, expected);
         let own = json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.1"],
-            "searches": ["a.test"],
+            "searches": ["a.test", "a.test"],
             "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}});
         let expected =
             Resolver { servers: vec!["192.0.2.1".into()], search: vec!["a.test".into()], ndots: 2 };

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::admin::Admin;
 use super::args::{Serve, Source};
-use super::compile::{self, BuildError, Graph, Ground};
+use super::compile::{self, BuildError, Graph, Ground, Numbers};
 use super::corefile::{Corefile, CorefileError};
 use super::crew::Crew;
 use super::explain::live;
@@ -51,8 +51,7 @@ pub struct Supervisor {
     /// Generations of which streams may still hold links, with the sinks that those tell.
     streaming: Vec<(u64, Vec<u32>)>,
     sinks: HashMap<u32, Box<dyn Sink>>,
-    next_sink: u32,
-    next_listener: u32,
+    numbers: Numbers,
     reload: Reload,
     ready: Arc<ready::Readiness>,
     status: Arc<Status>,
@@ -108,20 +107,10 @@ impl Supervisor {
         let corefile = source::load(&serve).map_err(|errors| all(&errors))?;
         let planned = compile::plan(&corefile).map_err(|errors| all(&errors))?;
         let mut crew = Crew::new(&planned, &serve)?;
-        let (mut next_sink, mut next_listener) = (0, 0);
+        let mut numbers = Numbers::default();
         let ready = Arc::new(ready::Readiness::default());
         let status = Status::new(&crew.tally, crew.workers, crew.engine.as_str());
-        let mut ground = Ground {
-            tally: &crew.tally,
-            status: &status,
-            readiness: &ready,
-            turns: &crew.turns,
-            workers: crew.workers,
-            pinned: crew.pinned,
-            old: None,
-            next_sink: &mut next_sink,
-            next_listener: &mut next_listener,
-        };
+        let mut ground = Ground::of(&crew, &status, &ready, None, &mut numbers);
         let mut graph = compile::compile(planned, corefile.hash, &mut ground)
             .map_err(|error: BuildError| error.to_string())?;
         let admin = Admin::start().map_err(|error| format!("admin thread: {error}"))?;
@@ -162,8 +151,7 @@ impl Supervisor {
             retired: Vec::new(),
             streaming: Vec::new(),
             sinks: HashMap::new(),
-            next_sink,
-            next_listener,
+            numbers,
             reload,
             ready,
             status,
@@ -367,17 +355,8 @@ impl Supervisor {
 
     /// What compiling and binding need, beside what serves.
     fn ground(&mut self) -> Ground<'_> {
-        Ground {
-            tally: &self.crew.tally,
-            status: &self.status,
-            readiness: &self.ready,
-            turns: &self.crew.turns,
-            workers: self.crew.workers,
-            pinned: self.crew.pinned,
-            old: Some(&self.graph),
-            next_sink: &mut self.next_sink,
-            next_listener: &mut self.next_listener,
-        }
+        let old = Some(&self.graph);
+        Ground::of(&self.crew, &self.status, &self.ready, old, &mut self.numbers)
     }
 
     /// Waits for the tasks' end while everything else goes on; the word of a signal to stop ends it.

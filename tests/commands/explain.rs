@@ -154,6 +154,35 @@ fn faults_are_one_line_each() {
     assert!(ran.err.starts_with("explain: open no-such-file: "), "{}", ran.err);
 }
 
+#[test]
+fn what_edns_says_decides_and_what_it_answers_is_told() {
+    let text = ". {\n nsid here\n acl blocked.test {\n  block net 127.0.0.1\n }\n \
+                view of-resolvers {\n  expr bufsize() > 1000 && do()\n }\n \
+                hosts {\n  192.0.2.5 a.test\n }\n}\n\
+                . {\n hosts {\n  192.0.2.6 a.test\n }\n}\n";
+    let corefile = file("edns", text);
+    let reply = |args: &[&str]| {
+        let mut all = vec!["explain", "a.test", "--json", "--corefile", &corefile];
+        all.extend(args);
+        json(&corelane(&all))["reply"].clone()
+    };
+    let address = |reply: &Value| reply["records"][0]["rdata"].as_str().map(str::to_owned);
+    let plain = reply(&[]);
+    assert_eq!((address(&plain).as_deref(), &plain["edns"]), (Some("192.0.2.6"), &Value::Null));
+    let signed = reply(&["--dnssec", "--nsid"]);
+    assert_eq!(address(&signed).as_deref(), Some("192.0.2.5"));
+    let edns: Vec<_> = signed["edns"].as_array().expect("words").iter().collect();
+    assert!(edns.contains(&&"do".into()) && edns.contains(&&"NSID here".into()), "{signed}");
+    let small = reply(&["--dnssec", "--bufsize", "512"]);
+    assert_eq!(address(&small).as_deref(), Some("192.0.2.6"));
+    let checked = reply(&["--cd"]);
+    assert!(checked["flags"].as_array().is_some_and(|all| all.contains(&"cd".into())), "{checked}");
+    let text = corelane(&["explain", "blocked.test", "--dnssec", "--corefile", &corefile]).out;
+    assert!(text.contains("\n  EDNS: ") && text.contains(" octets, do, EDE 15"), "{text}");
+    let subnet = corelane(&["explain", "a", "--subnet", "a/8", "--corefile", &corefile]);
+    assert_eq!(subnet.err, "explain: a/8: not a network, such as 192.0.2.0/24\n");
+}
+
 /// `libc: name end, …` of a report.
 fn ways(json: &Value) -> Vec<String> {
     let of = |way: &Value| {
@@ -198,6 +227,18 @@ fn a_pod_s_resolver_asks_name_by_name() {
     assert_eq!(ways(&json), ["glibc: api.test. answered", "musl: api.test. answered"]);
     let json = asked(&["api", "A", "--search", "a.test,cluster.local,test"]);
     assert!(ways(&json)[1].starts_with("musl: api.a.test. "), "{json}");
+    // A pod on its host's network has the cluster's search path only where it says so; one with a
+    // policy of its own has none.
+    for (policy, names) in [("ClusterFirstWithHostNet", 4), ("None", 1)] {
+        let json = asked(&["api.test", "A", "--policy", policy]);
+        assert_eq!(json["ways"][0]["names"].as_array().map(Vec::len), Some(names), "{json}");
+    }
+    let text = corelane(&["explain", "api.test", "--policy", "None", "--corefile", &corefile]).out;
+    assert!(text.contains("\nresolv.conf: ndots 1\n\nglibc asks for\n"), "{text}");
+    let node = corelane(&["explain", "api.test", "--policy", "Default", "--corefile", &corefile]);
+    assert!(node.status == 1 && node.err.contains("asks what its node asks"), "{}", node.err);
+    let json = asked(&["api", "A", "--policy", "Default", "--search", "test"]);
+    assert_eq!(ways(&json)[0], "glibc: api.test. answered");
     let ran = corelane(&["explain", "a", "--corefile", &corefile, "--policy", "Cluster"]);
     assert!(ran.err.starts_with("explain: Cluster: a dnsPolicy is ClusterFirst, "), "{}", ran.err);
 }

@@ -91,6 +91,8 @@ fn a_running_server_walks_the_question() {
         "{}",
         nowhere.err
     );
+    let subnet = server.explain(&["host.test", "--subnet", "192.0.2.0/24", "--json"]);
+    assert!(subnet.out.contains("\"1232 octets\""), "{}{}", subnet.out, subnet.err);
     let tcp = server.explain(&["host.test", "--tcp"]);
     assert!(tcp.out.contains("by tcp at 127.0.0.1:"), "{}", tcp.out);
 }

@@ -451,9 +451,33 @@ fn explain_asks_as_a_pod_does() {
             said.contains("\nmusl asks for\n  db.shop.svc.cluster.local. (answered)\n"),
             "{said}"
         );
-        server.at(POD, pod(json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true})));
-        let output = explain("db").await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.starts_with("explain: shop/web asks what its node asks, not this"), "{said}");
+        // Each policy: what its resolver asks for, or that it does not ask here.
+        let own = json!({"nameservers": ["192.0.2.1"], "searches": ["shop.svc.cluster.local"]});
+        for (spec, words) in [
+            (json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}), "ndots 5\n"),
+            (
+                json!({"dnsPolicy": "None", "dnsConfig": own}),
+                "\nresolv.conf: nameserver 192.0.2.1, search shop.svc.cluster.local, ndots 1\n",
+            ),
+            (
+                json!({"dnsPolicy": "ClusterFirst", "dnsConfig":
+                    {"options": [{"name": "ndots", "value": "2"}]}}),
+                ", ndots 2\n",
+            ),
+            (
+                json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}),
+                "explain: shop/web asks what its node asks, not this server: it is on the host's",
+            ),
+            (
+                json!({"dnsPolicy": "Default"}),
+                "explain: shop/web asks what its node asks, not this server: its dnsPolicy",
+            ),
+        ] {
+            server.at(POD, pod(spec));
+            let output = explain("db").await;
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains(words), "{words}: {said}");
+        }
     });
 }

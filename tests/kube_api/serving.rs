@@ -72,7 +72,8 @@ fn endpoints_that_move_between_slices_leave_no_gap() {
             let own = format!("10.1.0.{last}");
             json!({"metadata": {"name": name, "namespace": "shop",
                 "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
-                "endpoints": [{"addresses": [own]}, {"addresses": ["10.1.0.9"], "hostname": "nine"}]})
+                "endpoints": [{"addresses": [own]},
+                    {"addresses": ["10.1.0.9"], "hostname": "nine"}]})
         };
         server.put("endpointslices", slice("one", 1));
         let process = Arc::new(Process::start(&folder("moving"), &endpoint(&server)));

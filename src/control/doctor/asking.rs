@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::{Cause, Chart};
-use crate::control::explain::query;
+use crate::control::explain::asked::query;
 use crate::limits::DOCTOR_ANSWER_SECONDS_MAX;
 use crate::wire::{Flags, HEADER_BYTES, NameBuf, rcode, rtype};
 

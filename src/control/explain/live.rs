@@ -15,8 +15,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::asked::{Asked, Edns, address, client};
 use super::report::Report;
-use super::{Asked, address, client, walk};
+use super::walk;
 use crate::control::admin::{Later, Request, Response, Route};
 use crate::data::chain::Transport;
 use crate::limits::{EXPLAIN_BYTES_MAX, WALK_NANOS_MAX};
@@ -25,6 +26,9 @@ use crate::wire::{NameBuf, rtype};
 
 /// Where it is.
 pub const PATH: &str = "/explain";
+
+/// What may be said there.
+const KEYS: &str = "name, type, from, at, transport, cd, bufsize, do, nsid, subnet";
 
 /// Has a worker walk what is asked for.
 pub struct Walking {
@@ -64,6 +68,7 @@ fn read(request: &Request<'_>) -> Result<Asked, (u16, String)> {
     let mut name = Err("no name".to_owned());
     let (mut kind, mut from) = (rtype::A, client("127.0.0.1").map_err(wrong)?);
     let (mut at, mut transport) = (None, Transport::Udp);
+    let (mut cd, mut edns) = (false, None::<Edns>);
     for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value).ok_or_else(|| wrong(format!("{key}: not UTF-8")))?;
@@ -77,10 +82,20 @@ fn read(request: &Request<'_>) -> Result<Asked, (u16, String)> {
             "at" => at = Some(address(&value).map_err(wrong)?),
             "transport" if value == "tcp" => transport = Transport::Tcp,
             "transport" if value == "udp" => transport = Transport::Udp,
-            _ => return Err(wrong(format!("{key}: name, type, from, at, transport"))),
+            "cd" => cd = true,
+            "bufsize" => {
+                let size = value.parse().map_err(|_| wrong(format!("{value}: not octets")))?;
+                edns.get_or_insert_default().bufsize = size;
+            }
+            "do" => edns.get_or_insert_default().dnssec = true,
+            "nsid" => edns.get_or_insert_default().nsid = true,
+            "subnet" => {
+                edns.get_or_insert_default().subnet = Some(value.parse().map_err(wrong)?);
+            }
+            _ => return Err(wrong(format!("{key}: {KEYS}"))),
         }
     }
-    Ok(Asked { name: name.map_err(wrong)?, rtype: kind, from, at, transport })
+    Ok(Asked { name: name.map_err(wrong)?, rtype: kind, from, at, transport, cd, edns })
 }
 
 /// Whether a Host header names an address, or this host itself.
@@ -118,6 +133,33 @@ fn encode(text: &str) -> String {
     text.bytes().map(octet).collect()
 }
 
+/// The path and query of a question, as [`read`] reads it.
+fn target(asked: &Asked) -> String {
+    let Asked { name, rtype, from, at, transport, cd, edns } = asked;
+    let mut target = format!(
+        "{PATH}?name={}&type={}&from={}&transport={}",
+        encode(&name.to_string()),
+        rtype::text(*rtype),
+        encode(&from.to_string()),
+        transport.as_str(),
+    );
+    if let Some(at) = at {
+        target += &format!("&at={}", encode(&at.to_string()));
+    }
+    if *cd {
+        target += "&cd";
+    }
+    if let Some(Edns { bufsize, dnssec, nsid, subnet }) = edns {
+        target += &format!("&bufsize={bufsize}");
+        target += if *dnssec { "&do" } else { "" };
+        target += if *nsid { "&nsid" } else { "" };
+        if let Some(subnet) = subnet {
+            target += &format!("&subnet={}", encode(&subnet.to_string()));
+        }
+    }
+    target
+}
+
 /// Asks a running server.
 ///
 /// # Errors
@@ -129,16 +171,7 @@ pub async fn ask(server: &str, asked: &Asked) -> Result<Report, String> {
         let stream = TcpStream::connect(server).await.map_err(|error| failed(&error))?;
         let made = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = made.map_err(|error| failed(&error))?;
-        let mut target = format!(
-            "{PATH}?name={}&type={}&from={}&transport={}",
-            encode(&asked.name.to_string()),
-            rtype::text(asked.rtype),
-            encode(&asked.from.to_string()),
-            asked.transport.as_str(),
-        );
-        if let Some(at) = asked.at {
-            target += &format!("&at={}", encode(&at.to_string()));
-        }
+        let target = target(asked);
         let request = hyper::Request::get(target).header(HOST, server);
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
         let answer = async {
@@ -200,7 +233,24 @@ mod tests {
         assert_eq!(one.from, "[2001:db8::1]:9".parse().unwrap());
         assert_eq!((one.at, one.transport), (Some("[::]:53".parse().unwrap()), Transport::Tcp));
         assert_eq!(decode(&encode(&one.name.to_string())), Some(one.name.to_string()));
-        for query in ["", "name=a..b", "name=a&type=X", "name=a&x=1", "name=%zz", "name=a&from=x"] {
+        // What the one side writes the other reads.
+        let subnet = Some("2001:db8::/32".parse().expect("a network"));
+        let edns = Edns { bufsize: 512, dnssec: true, nsid: true, subnet };
+        for (cd, edns) in [(true, Some(edns)), (false, Some(Edns::default())), (false, None)] {
+            let one = Asked { cd, edns, ..one.clone() };
+            let target = target(&one);
+            let (_, query) = target.split_once('?').expect("a query");
+            assert_eq!(asked(query, "localhost", true), Ok(one));
+        }
+        for query in [
+            "",
+            "name=a..b",
+            "name=a&type=X",
+            "name=a&x=1",
+            "name=%zz",
+            "name=a&from=x",
+            "name=a&subnet=x",
+        ] {
             assert_eq!(asked(query, "localhost", true), Err(400), "{query}");
         }
     }

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::args::{self, Source};
-use super::super::compile::{self, Graph, Ground};
+use super::super::compile::{self, Graph, Ground, Numbers};
 use super::super::corefile::{Corefile, CorefileError, OptionLine, Stanza, Token};
 use super::super::crew::Crew;
 use super::super::ready::Readiness;
 use super::super::source;
 use super::super::status::Status;
+use super::asked::Asked;
 use super::report::Report;
-use super::{Asked, walk};
+use super::walk;
 use crate::data::transport::engine::Engine;
 
 /// One worker with a compiled Corefile. It is not shut down: it ends with the process.
@@ -31,18 +32,9 @@ impl Server {
         let planned = compile::plan(&corefile).map_err(lines)?;
         let mut crew = Crew::of(1, false, Engine::Mmsg)?;
         let readiness = Arc::new(Readiness::default());
-        let (mut next_sink, mut next_listener) = (0, 0);
-        let mut ground = Ground {
-            tally: &crew.tally,
-            status: &Status::new(&crew.tally, 1, crew.engine.as_str()),
-            readiness: &readiness,
-            turns: &crew.turns,
-            workers: crew.workers,
-            pinned: crew.pinned,
-            old: None,
-            next_sink: &mut next_sink,
-            next_listener: &mut next_listener,
-        };
+        let mut numbers = Numbers::default();
+        let status = Status::new(&crew.tally, 1, crew.engine.as_str());
+        let mut ground = Ground::of(&crew, &status, &readiness, None, &mut numbers);
         let compiled = compile::compile(planned, corefile.hash, &mut ground);
         let mut graph = compiled.map_err(|error| error.to_string())?;
         graph.start_early().join_all().await;

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::asked::{self, Asked};
 use super::report::Report;
-use super::{Asked, Asking, asked};
+use super::{Asking, Explained};
 use crate::control::args::Explain;
 use crate::control::kube::{Connect, Once};
 use crate::control::resolver::{self, Ended, Libc, Origin, Resolver};
@@ -28,14 +29,11 @@ pub(super) fn is_wanted(wanted: &Explain) -> bool {
 }
 
 /// Asks as the pod's resolver would; each question is walked once.
-pub(super) async fn ask(
-    wanted: &Explain,
-    asking: &Asking,
-) -> Result<(Vec<Report>, Vec<Way>), String> {
+pub(super) async fn ask(wanted: &Explain, asking: &Asking) -> Result<Explained, String> {
     let (resolver, address) = resolver(wanted).await?;
-    let mut base = asked(wanted)?;
+    let mut base = Asked::new(wanted)?;
     if let (Some(address), None) = (address, &wanted.from) {
-        base.from = super::client(&address)?;
+        base.from = asked::client(&address)?;
     }
     let types = match wanted.rtype {
         Some(_) => vec![base.rtype],
@@ -56,7 +54,7 @@ pub(super) async fn ask(
         }
         ways.push(Way { libc: libc.name(), names });
     }
-    Ok((reports, ways))
+    Ok(Explained { reports, resolver: Some(resolver), ways })
 }
 
 /// Asks for one name, unless that was done already.
@@ -115,6 +113,10 @@ async fn resolver(wanted: &Explain) -> Result<(Resolver, Option<String>), String
             if !["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"].contains(&policy) {
                 let known = "ClusterFirst, ClusterFirstWithHostNet, Default or None";
                 return Err(format!("{policy}: a dnsPolicy is {known}"));
+            }
+            if policy == "Default" && wanted.search.is_empty() {
+                let words = "such a pod asks what its node asks, not this server";
+                return Err(format!("dnsPolicy Default: {words}; give its --search"));
             }
             resolver::of_policy(policy, &wanted.namespace, &[], &wanted.zone)
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::super::resolver::Resolver;
 use super::Explained;
 use super::report::{Report, Step};
 
@@ -14,6 +15,14 @@ pub(super) fn print(explained: &Explained, out: &mut dyn Write) -> io::Result<()
             writeln!(out)?;
         }
         print_report(report, out)?;
+    }
+    if let Some(Resolver { servers, search, ndots }) = &explained.resolver {
+        let listed = |name: &str, words: &[String]| match words {
+            [] => String::new(),
+            words => format!("{name} {}, ", words.join(" ")),
+        };
+        let (servers, search) = (listed("nameserver", servers), listed("search", search));
+        writeln!(out, "\nresolv.conf: {servers}{search}ndots {ndots}")?;
     }
     for way in &explained.ways {
         writeln!(out, "\n{} asks for", way.libc)?;
@@ -57,6 +66,9 @@ fn print_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     };
     let flags = reply.flags.iter().map(|flag| format!(" {flag}")).collect::<String>();
     writeln!(out, "reply: {}{flags}, {} octets, after {took}", reply.rcode, reply.bytes)?;
+    if !reply.edns.is_empty() {
+        writeln!(out, "  EDNS: {}", reply.edns.join(", "))?;
+    }
     for record in &reply.records {
         let note = if record.section == "answer" { "" } else { &*record.section };
         let note = if note.is_empty() { String::new() } else { format!("  ; {note}") };

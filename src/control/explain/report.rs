@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Asked;
+use super::asked::Asked;
 use crate::data::chain::marks::{Act, Said, Stood};
 use crate::data::chain::{ReplyState, Source};
 use crate::data::demand::{Passed, Tried, Walked};
-use crate::wire::{Flags, HEADER_BYTES, Section, rcode, rdata_text, records, rtype};
+use crate::wire::{
+    self, Flags, HEADER_BYTES, OptView, Section, edns, options, rcode, rdata_text, records, rtype,
+};
 
 /// The way of a question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +85,9 @@ pub struct Reply {
     pub flags: Vec<String>,
     /// Its length in octets.
     pub bytes: usize,
+    /// What OPT says, if it is there: the octets of a datagram that are taken, `do`, the options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edns: Vec<String>,
     /// Its records, but for OPT.
     pub records: Vec<Record>,
 }
@@ -257,6 +262,7 @@ fn reply(message: &[u8]) -> Reply {
         rcode: String::new(),
         flags: Vec::new(),
         bytes: message.len(),
+        edns: Vec::new(),
         records: Vec::new(),
     };
     if message.len() < HEADER_BYTES {
@@ -275,6 +281,10 @@ fn reply(message: &[u8]) -> Reply {
     reply.flags = set.iter().filter(|(_, set)| *set).map(|(name, _)| (*name).into()).collect();
     for record in records(message).into_iter().flatten().flatten() {
         if record.rtype == rtype::OPT {
+            // Its TTL has eight more bits of the rcode (RFC 6891 section 6.1.3).
+            let code = (record.ttl >> 20) as u16 & 0xff0 | u16::from(flags.rcode_low());
+            reply.rcode = rcode::text(code).to_string();
+            reply.edns = opt(message, &record);
             continue;
         }
         let section = match record.section {
@@ -292,4 +302,26 @@ fn reply(message: &[u8]) -> Reply {
         });
     }
     reply
+}
+
+/// What an OPT record says, in words.
+fn opt(message: &[u8], record: &wire::Record) -> Vec<String> {
+    let mut words = vec![format!("{} octets", record.rclass)];
+    if record.ttl as u16 & OptView::DO != 0 {
+        words.push("do".into());
+    }
+    words.extend(options(record.rdata(message)).map(|(code, data)| match (code, data) {
+        // RFC 8914 section 2.
+        (edns::EDE, [high, low, text @ ..]) => {
+            let code = u16::from_be_bytes([*high, *low]);
+            let text = String::from_utf8_lossy(text);
+            format!("EDE {code} {}", text.escape_debug()).trim_end().to_owned()
+        }
+        (edns::NSID, data) => format!("NSID {}", data.escape_ascii()),
+        (code, data) => {
+            let digits: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+            format!("{} {digits}", edns::text(code)).trim_end().to_owned()
+        }
+    }));
+    words
 }
