@@ -48,6 +48,11 @@ def ratios(rounds, name, base, key):
     return found
 
 
+def good_rate(report):
+    """Answers a second, less those whose rcode was not the expected one."""
+    return (report["answered"] - report["unexpected_rcode"]) / report["seconds"]
+
+
 def per_answer_us(seconds, answered):
     """Microseconds an answer; None without answers."""
     return seconds * 1e6 / answered if answered else None

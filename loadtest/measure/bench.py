@@ -52,6 +52,7 @@ class Bench:
         self.commands = {}
         self.values = {"bin": setting.binaries, "target": setting.target}
         self.values |= {"workers": len(setting.server_cpus), "origin": "example.org", "nsd_more": ""}
+        self.values |= {"knot_zone": "{zone}", "knot_origin": "{origin}"}
         if scenario.data:
             place = setting.target / "loadtest"
             self.values["data"] = make_data(scenario.data, place, setting.seed)
@@ -68,14 +69,16 @@ class Bench:
             self.values |= {f"port{i}_{kind}": backend.values[f"port{i}"] for i in FURTHER_PORTS}
         for contender in contenders:
             try:
-                words = definition(contender.kind, scenario.server.get(contender.kind, {}))
-                place = directory / contender.label
-                server = Server(
-                    contender, words, scenario, place, self.values, setting.server_cpus
-                )
-                self.servers.append(server)
+                self.servers.append(self.server_of(contender, scenario))
             except Failure as why:
                 self.leave_out(contender.label, why)
+
+    def server_of(self, contender, scenario):
+        """A server that is to be measured, not started yet."""
+        words = definition(contender.kind, scenario.server.get(contender.kind, {}))
+        place = self.directory / contender.label
+        cpus = self.setting.server_cpus
+        return Server(contender, words, scenario, place, self.values, cpus)
 
     def leave_out(self, label, why):
         """Goes on without a server, and says so."""
@@ -173,11 +176,12 @@ class Bench:
                 self.flood(server, self.scenario.warm_up_seconds, self.scenario.warm_up_pace)
 
     def find_capacity(self, progress):
-        """What each server answers a second when saturated."""
+        """What each server answers a second when saturated, as it should."""
         for server in self.servers:
             seconds = self.scenario.capacity_seconds
-            bursts = [self.flood(server, seconds)["qps"] for _ in range(CAPACITY_BURSTS)]
-            self.capacity[server.label] = arithmetic.spread(bursts)["median"]
+            bursts = [self.flood(server, seconds) for _ in range(CAPACITY_BURSTS)]
+            rates = [arithmetic.good_rate(report) for report in bursts]
+            self.capacity[server.label] = arithmetic.spread(rates)["median"]
             progress.step(server.label)
 
     # --- Rounds ---

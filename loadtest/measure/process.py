@@ -159,6 +159,7 @@ class Server:
     ports, and, once started, its processes."""
 
     def __init__(self, contender, definition, scenario, directory, values, cpus):
+        self.contender = contender
         self.label = contender.label
         self.kind = contender.kind
         self.arguments = list(contender.arguments)
@@ -177,6 +178,11 @@ class Server:
         if found is None:
             raise Failure(f"{named} is not there")
         self.values["path"] = str(Path(found).resolve())
+
+    def move_to(self, cpus):
+        """Has it run on other CPUs, with as many workers, from its next start on."""
+        self.cpus = cpus
+        self.values["workers"] = len(cpus)
 
     def version(self):
         """What the binary says of itself, in one line; "" where it says nothing."""

@@ -60,32 +60,39 @@ def section(result):
     scenario = result["scenario"]
     rounds = sum(1 for bursts in result["rounds"] if bursts)
     lines = [f"## {scenario['name']}: {scenario['about']}", ""]
-    about = f"{rounds} rounds of {scenario['seconds']:g} s"
+    what = "windows" if "--rate" in scenario["pace"] else "rounds"
+    about = f"{rounds} {what} of {scenario['seconds']:g} s"
     if scenario["kind"] == "burst":
-        about += f"; ratios to {result['base']} within a round: median, quartiles"
+        about += f"; ratios to {result['base']} within one of them: median, quartiles"
     lines += [about + ("." if result["complete"] else "; **not complete**.")]
     for heads, rows in KINDS[scenario["kind"]].tables(result):
         lines += ["", *markdown(heads, rows)]
+    if remarks := getattr(KINDS[scenario["kind"]], "remarks", None):
+        lines += [f"\n{sentence}" for sentence in remarks(result)]
     lines += watched(result)
     lines += [f"\nleft out: {name}: {why}" for name, why in result["left_out"].items()]
     for holds, sentence in result["verdicts"]:
         lines.append(f"\n{'holds' if holds else '**BROKEN**'}: {sentence}")
+    for met, sentence in result.get("goals", []):
+        lines.append(f"\n{'goal met' if met else '**goal missed**'}: {sentence}")
     return lines
 
 
 def watched(result):
-    """What strace and perf said, where they were asked."""
+    """What strace, perf and valgrind said, where they were asked."""
     lines = []
     if calls := result.get("syscalls"):
         rows = [[name, f"{one['per_answer']:.3f}", one["most"]] for name, one in calls.items()]
         lines += ["", *markdown(["server", "system calls per answer", "most of them"], rows)]
-    if counted := result.get("counters"):
-        events = sorted({event for one in counted.values() for event in one})
-        rows = [
-            [name, *(f"{one[event]:.1f}" if event in one else "–" for event in events)]
-            for name, one in counted.items()
-        ]
-        lines += ["", *markdown(["server", *(f"{event} per answer" for event in events)], rows)]
+    for tool in ("counters", "callgrind"):
+        if counted := result.get(tool):
+            events = sorted({event for one in counted.values() for event in one})
+            rows = [
+                [name, *(f"{one[event]:.1f}" if event in one else "–" for event in events)]
+                for name, one in counted.items()
+            ]
+            heads = [f"server ({tool})", *(f"{event} per answer" for event in events)]
+            lines += ["", *markdown(heads, rows)]
     return lines
 
 

@@ -41,6 +41,7 @@ class Scenario:
     overload: float = 2.0
     receive_buffers: list = field(default_factory=list)
     goodput_min: float = 0.0
+    goals: dict = field(default_factory=dict)
     objective: str = ""
     expected_odd: list = field(default_factory=list)
     is_long: bool = False
@@ -58,7 +59,7 @@ def read_toml(path):
 
 
 def tables(directory, name):
-    """The content of scenario `name`, over that of its `base`."""
+    """The content of scenario `name`, over that of its `base`, whose goals are its own."""
     path = directory / f"{name}.toml"
     if not path.exists():
         known = ", ".join(names(directory))
@@ -67,6 +68,7 @@ def tables(directory, name):
     if "base" not in own:
         return own
     content = tables(directory, own.pop("base"))
+    content.pop("goals", None)
     for key in ("define", "server", "backend"):
         content[key] = content.get(key, {}) | own.pop(key, {})
     return content | own

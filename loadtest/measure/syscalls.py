@@ -26,8 +26,8 @@ def parse_counts(text):
 
 
 def count(bench, server, seconds):
-    """(system calls by name, report of flood) of one server under load. strace is attached before
-    the load begins and detached after it has ended: every call and every answer counts."""
+    """System calls an answer of one server under load, and which are the most. strace is attached
+    before the load begins and detached after it has ended: every call and every answer counts."""
     if shutil.which("strace") is None:
         raise Failure("strace is not there (Debian: strace)")
     summary = bench.directory / f"{server.label}.counts"
@@ -49,7 +49,8 @@ def count(bench, server, seconds):
         finally:
             tracer.send_signal(signal.SIGINT)
             tracer.wait(timeout=ATTACH_SECONDS)
-    return parse_counts(summary.read_text(encoding="utf-8")), report
+    calls, most = per_answer(parse_counts(summary.read_text(encoding="utf-8")), report)
+    return {"per_answer": calls, "most": most}
 
 
 def per_answer(counts, report):

@@ -224,7 +224,8 @@ impl Run<'_> {
                     if lookup != NO_LOOKUP {
                         let has_records = message[6..8] != [0, 0];
                         settled.push((lookup, Answer::Came(message[3] & 15, has_records)));
-                    } else if let Some(latencies) = latencies {
+                    } else if as_expected && let Some(latencies) = latencies {
+                        // A refusal is quick, or slow, for reasons of its own.
                         latencies.record(now_ns.saturating_sub(due_ns));
                     }
                 }

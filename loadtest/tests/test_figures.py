@@ -3,7 +3,7 @@
 import unittest
 
 from measure import arithmetic
-from measure.kinds import burst, disturbed, overload, slo
+from measure.kinds import burst, disturbed, overload, slo, workers
 from measure.scenario import Scenario
 
 
@@ -96,6 +96,27 @@ class Bursts(unittest.TestCase):
         self.assertEqual(found["reflect"]["cpu_ratio"]["q3"], 1.0)
 
 
+    def test_goals_are_told_of_ours_beside_the_base_and_beside_peers(self):
+        rounds = [{"reflect": visit(2.0), "corelane": visit(2.2), "knot": visit(2.0)}]
+        found = burst.figures(rounds, ["reflect", "corelane", "knot"], "reflect")
+        wanted = {"cpu_ratio": 1.12, "knot": 0.85, "coredns": 0.2, "p50_ratio": 1.15}
+        chosen = Scenario("x", "", "burst", "", 1, 1.0, [], goals=wanted)
+        said = burst.goals(chosen, ["corelane"], rounds, found)
+        self.assertEqual([met for met, _ in said], [True, False], "of what was not measured, none")
+        self.assertIn("÷ knot 1.10", said[1][1])
+
+
+class Workers(unittest.TestCase):
+    def test_all_workers_are_held_against_one(self):
+        rounds = [{"corelane": {"1": visit(2.0), "2": visit(2.1)}}] * 3
+        found = workers.figures(rounds, ["corelane"], None)
+        self.assertAlmostEqual(found["corelane"]["cpu_ratio"]["median"], 1.05)
+        machine = {"server_cpus": [0, 1], "client_cpus": [1]}
+        said = list(workers.remarks({"figures": found, "machine": machine}))
+        self.assertIn("with 2 workers a query costs at most", said[0])
+        self.assertIn(" 5 % more", said[0])
+
+
 class Reloads(unittest.TestCase):
     def rounds(self, lost=0, done=2):
         report = flood(answered=100 - lost, p50=12.0)
@@ -131,8 +152,14 @@ class Limits(unittest.TestCase):
 
 
 class Overload(unittest.TestCase):
+    def test_refusals_are_no_goodput(self):
+        report = flood(answered=90, unexpected_rcode=40, seconds=2.0)
+        self.assertEqual(arithmetic.good_rate(report), 25.0)
+        counts = {"rcodes": {"NOERROR": 0.5, "SERVFAIL": 0.5}, "answered": 80, "sent": 100}
+        self.assertEqual(overload.refused(counts), 40.0)
+
     def test_goodput_is_held_against_the_least_that_was_asked(self):
-        burst_of = {"rate": 200, "qps": 95.0, "goodput": 0.95, "flood": flood(answered=95)}
+        burst_of = {"rate": 200, "good": 95.0, "goodput": 0.95, "flood": flood(answered=95)}
         burst_of |= {"cpu_us": 1.0, "p50_us": 1.0, "p99_us": 2.0, "max_us": 3.0}
         rounds = [{"corelane": {"1024": burst_of, "2048": burst_of | {"goodput": 0.8}}}]
         found = overload.figures(rounds, ["corelane"], None)

@@ -7,7 +7,7 @@ import unittest
 import xml.etree.ElementTree
 from pathlib import Path
 
-from measure import dnsperf, plot, progress, scenario, syscalls, words
+from measure import callgrind, dnsperf, plot, progress, scenario, syscalls, words
 from measure.kinds import KINDS
 from measure.scenario import Contender, Failure
 
@@ -121,6 +121,40 @@ class Watching(unittest.TestCase):
     def test_events_that_are_not_counted_are_left_out(self):
         text = "# started\n\n12345,,instructions:u,99,100.00,,\n<not supported>,,cycles,0,,\n"
         self.assertEqual(syscalls.parse_perf(text), {"instructions:u": 12345})
+
+
+class Callgrind(unittest.TestCase):
+    def test_all_parts_of_a_dump_are_counted(self):
+        part = "desc: x\nevents: Ir Dr Dw I1mr D1mr D1mw ILmr DLmr DLmw\nfn=a\n1 2\n"
+        text = part + "totals: 100 1 1 1 6 4 1 2 1\n" + part + "totals: 50 1 1 1 0 0 1 0 0\n"
+        counted = callgrind.parse(text)
+        found = callgrind.per_answer(counted, 10)
+        self.assertEqual(found, {"instructions": 15.0, "D1 misses": 1.0, "LL misses": 0.3})
+
+
+class Variant(unittest.TestCase):
+    def test_one_constant_is_changed(self):
+        variant = script("variant")
+        limits = (HERE.parent / "src" / "limits.rs").read_text(encoding="utf-8")
+        new = variant.changed(limits, "BATCH_DATAGRAMS", "16")
+        differ = [(a, b) for a, b in zip(limits.splitlines(), new.splitlines()) if a != b]
+        self.assertEqual([b for _, b in differ], ["pub const BATCH_DATAGRAMS: usize = 16;"])
+        with self.assertRaisesRegex(variant.Failure, "no constant BATCH"):
+            variant.changed(limits, "BATCH", "16")
+
+
+class Yardstick(unittest.TestCase):
+    def test_reflectors_differ_under_one_generator_and_generators_at_one_reflector(self):
+        yardstick = script("yardstick")
+        cost = {"ours": 2.0, "theirs": 4.0}
+        speed = {"ours": 90.0, "theirs": 100.0}
+        bursts = {
+            (generator, reflector): {"cpu_us": cost[reflector], "qps": speed[generator]}
+            for generator in yardstick.BOTH
+            for reflector in yardstick.BOTH
+        }
+        found = yardstick.ratios("udp", [bursts, bursts])
+        self.assertEqual([ratio["median"] for _, ratio, _ in found], [0.5, 0.5, 0.9, 0.9])
 
 
 class Dnsperf(unittest.TestCase):

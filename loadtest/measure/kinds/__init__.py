@@ -9,9 +9,12 @@ A kind has, in this order:
     tables(result)                  [(heads, rows)] in Markdown
     plots(result)                   {name: SVG text, or None where there is nothing to see}
     verdicts(scenario, ours, found) [(whether it holds, a sentence)]: the scenario's own limits
+
+A kind whose scenarios have goals has `goals(scenario, ours, rounds, found)` besides, which are told in the
+same way and change no exit status; one that has something to add in words has `remarks(result)`.
 """
 
-from . import burst, cluster, disturbed, hits, idle, overload, slo
+from . import burst, cluster, disturbed, hits, idle, overload, slo, workers
 
 KINDS = {
     "burst": burst,
@@ -22,4 +25,5 @@ KINDS = {
     "cluster": cluster,
     "overload": overload,
     "slo": slo,
+    "workers": workers,
 }

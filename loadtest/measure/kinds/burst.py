@@ -147,3 +147,19 @@ def plots(result):
 def verdicts(_scenario, _ours, _found):
     """Limits of bursts come from the command line (--max)."""
     return []
+
+
+def goals(scenario, ours, rounds, found):
+    """What the project wants to reach: `cpu_ratio` and `p50_ratio` are at most so many times the base's,
+    and, by the name of a peer, CPU per query at most so many times that of the peer."""
+    said = []
+    for name in ours:
+        for goal, most in scenario.goals.items():
+            if goal in ("cpu_ratio", "p50_ratio"):
+                what, ratio = goal.replace("_", " "), found[name][goal]
+            else:
+                what, ratio = f"CPU, ÷ {goal}", spread(ratios(rounds, name, goal, "cpu_us"))
+            if ratio is not None:
+                sentence = f"{name}: {what} {ratio['median']:.2f} ({words.quartiles(ratio, '.2f')})"
+                said.append((ratio["median"] <= most, f"{sentence}, at most {most:.2f} is wanted"))
+    return said

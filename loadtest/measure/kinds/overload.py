@@ -1,8 +1,15 @@
 """More queries than a server can answer: what still gets answered in time, and when, by the size
-of the receive buffers that the queries wait in."""
+of the receive buffers that the queries wait in.
+
+Goodput is what is answered as it should be, in time; a refusal (SERVFAIL, say) is told by itself. The
+maximum that it is a share of is the server's goodput when it gets only as much as it can take.
+"""
 
 from .. import plot, words
-from ..arithmetic import counts_of, of_all, spread
+from ..arithmetic import counts_of, good_rate, of_all, spread
+
+
+REFUSAL = "SERVFAIL"
 
 
 def prepare(bench, progress):
@@ -19,7 +26,8 @@ def visit(bench, server):
     for size in scenario.receive_buffers:
         server.set_receive_buffers(size)
         burst = bench.measured(server, scenario.seconds, ("--rate", str(rate)))
-        found[str(size)] = burst | {"rate": rate, "goodput": burst["qps"] / capacity}
+        good = good_rate(burst["flood"])
+        found[str(size)] = burst | {"rate": rate, "good": good, "goodput": good / capacity}
     return found
 
 
@@ -38,7 +46,7 @@ def figures(rounds, names, _base):
         found[name] = {}
         for size in sizes:
             of_size = [{name: one[size]} for one in visits if size in one]
-            keys = ("rate", "qps", "goodput", "cpu_us", "p50_us", "p99_us", "max_us")
+            keys = ("rate", "good", "goodput", "cpu_us", "p50_us", "p99_us", "max_us")
             row = {key: spread(of_all(of_size, name, key)) for key in keys}
             row["counts"] = counts_of(of_all(of_size, name, "flood"))
             found[name][size] = row
@@ -53,21 +61,31 @@ def kib(size):
 
 def tables(result):
     """One row a server and size."""
-    heads = ["server", "receive buffers", "offered q/s", "answered q/s", "of its maximum"]
-    heads += ["quartiles", "p50 µs", "p99 µs", "quartiles", "max µs", "lost %", "answers"]
+    heads = ["server", "receive buffers", "maximum q/s", "offered q/s", "answered q/s"]
+    heads += ["of its maximum %", "quartiles", "SERVFAIL %", "no answer %", "p50 ms", "quartiles"]
+    heads += ["p99 ms", "quartiles", "other answers"]
+    expected = [*result["scenario"]["expected_odd"], "late", "unexpected_rcode"]
     rows = []
     for name, sizes in result["figures"].items():
         for size, row in sizes.items():
-            cells = [name, kib(size)]
-            cells += [words.number(row[key], ".0f") for key in ("rate", "qps")]
-            cells += [words.number(row["goodput"], ".2f"), words.quartiles(row["goodput"], ".2f")]
-            cells += [words.number(row[key], ".0f") for key in ("p50_us", "p99_us")]
-            cells += [words.quartiles(row["p99_us"], ".0f"), words.number(row["max_us"], ".0f")]
-            expected = result["scenario"]["expected_odd"] + ["late"]
-            rows.append(
-                cells + [words.loss(row["counts"]), words.answers(row["counts"], expected)]
-            )
+            counts = row["counts"]
+            share = words.scaled(row["goodput"], 100)
+            cells = [name, kib(size), f"{result['capacity_qps'].get(name, 0):.0f}"]
+            cells += [words.number(row[key], ".0f") for key in ("rate", "good")]
+            cells += [words.number(share, ".0f"), words.quartiles(share, ".0f")]
+            cells += [f"{refused(counts):.1f}", words.loss(counts)]
+            for key in ("p50_us", "p99_us"):
+                time = words.scaled(row[key], 1e-3)
+                cells += [words.number(time, ".1f"), words.quartiles(time, ".1f")]
+            others = {r: part for r, part in counts["rcodes"].items() if r != REFUSAL}
+            rows.append(cells + [words.answers(counts | {"rcodes": others}, expected)])
     return [(heads, rows)]
+
+
+def refused(counts):
+    """The share of what was sent, in percent, that got SERVFAIL."""
+    answered = counts["rcodes"].get(REFUSAL, 0.0) * counts["answered"]
+    return 100 * answered / counts["sent"] if counts["sent"] else 0.0
 
 
 def plots(result):
@@ -82,7 +100,7 @@ def plots(result):
             for label, by_size in found.items()
         ]
 
-    title = f"{name}: answered, as a share of the maximum"
+    title = f"{name}: answered in time, as a share of the maximum"
     return {
         "goodput": plot.bars(title, "", rows("goodput"), keys),
         "p50": plot.bars(f"{name}: p50 of what is answered", "µs", rows("p50_us"), keys),
