@@ -86,7 +86,7 @@ def watched(result):
         lines += ["", *markdown(["server", "system calls per answer", "most of them"], rows)]
     for tool in ("counters", "callgrind"):
         if counted := result.get(tool):
-            events = sorted({event for one in counted.values() for event in one})
+            events = list(dict.fromkeys(event for one in counted.values() for event in one))
             rows = [
                 [name, *(f"{one[event]:.1f}" if event in one else "–" for event in events)]
                 for name, one in counted.items()

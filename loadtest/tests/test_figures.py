@@ -113,8 +113,10 @@ class Workers(unittest.TestCase):
         self.assertAlmostEqual(found["corelane"]["cpu_ratio"]["median"], 1.05)
         machine = {"server_cpus": [0, 1], "client_cpus": [1]}
         said = list(workers.remarks({"figures": found, "machine": machine}))
-        self.assertIn("with 2 workers a query costs at most", said[0])
-        self.assertIn(" 5 % more", said[0])
+        self.assertIn("costs 2 workers 1.05 times what it costs one, an upper bound", said[0])
+        alone = {"server_cpus": [0, 1], "client_cpus": [2]}
+        said = list(workers.remarks({"figures": found, "machine": alone}))
+        self.assertNotIn("upper bound", said[0])
 
 
 class Reloads(unittest.TestCase):

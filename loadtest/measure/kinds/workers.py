@@ -101,13 +101,12 @@ def verdicts(_scenario, _ours, _found):
 
 
 def remarks(result):
-    """What the ratio bounds, in words."""
+    """What the ratio says, in words."""
     machine = result["machine"]
-    shared = set(machine["server_cpus"]) & set(machine["client_cpus"])
+    is_shared = not set(machine["client_cpus"]) - set(machine["server_cpus"])
+    why = ", an upper bound: the client's share of its CPU is in it" if is_shared else ""
     for name, row in result["figures"].items():
         if row["cpu_ratio"] is None:
             continue
-        most = max(row["workers"], key=int)
-        cost = 100 * (row["cpu_ratio"]["median"] - 1)
-        how = "at most (the client has no CPU for itself)" if shared else "about"
-        yield f"{name}: with {most} workers a query costs {how} {cost:.0f} % more than with one."
+        most, ratio = max(row["workers"], key=int), row["cpu_ratio"]["median"]
+        yield f"{name}: a query costs {most} workers {ratio:.2f} times what it costs one{why}."
