@@ -34,6 +34,9 @@ pub const RDATA_NAMES_MAX: usize = 2;
 pub const TALLY_SETS_MAX: usize = 8192;
 /// Chunks of 4,096 counter cells a core (a power of two): 16 MiB a core when all are in use.
 pub const TALLY_CHUNKS_MAX: usize = 512;
+/// Nanoseconds of which the quantiles of summaries tell at least, and at most twice as many: an alert
+/// looks at as much.
+pub const TALLY_WINDOW_NANOS: u64 = 300_000_000_000;
 
 /// Buckets of each ranking of clients and names, a worker's (a power of two): with [`TOP_WAYS`] places
 /// each, enough that whoever sends a hundredth of the queries has one.

@@ -138,7 +138,7 @@ impl Supervisor {
         graph.inherited.drop_rest();
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
-        let predecessor = succeed(claim, &crew, graph.snapshot.generation).await?;
+        let predecessor = succeed(claim, &crew, &status, graph.snapshot.generation).await?;
         offers.open()?;
         node_local.iter().for_each(NodeLocal::settle);
         let build_info = admin::process::build_info(&crew.tally);
@@ -490,11 +490,14 @@ impl Supervisor {
 async fn succeed(
     claim: Option<Claim>,
     crew: &Crew,
+    status: &Status,
     generation: u64,
 ) -> Result<Option<Link>, String> {
     let Some(claim) = claim else { return Ok(None) };
     crew.serving(generation).await?;
-    claim.serving().await.map(Some)
+    let link = claim.serving().await?;
+    status.succeed();
+    Ok(Some(link))
 }
 
 async fn retire_soon(wanted: bool) {

@@ -125,7 +125,62 @@ fn report(last: &Value, now: &Value) -> String {
     {
         ranking(&now["top"][by], by, title, &mut text);
     }
+    upstreams(last, now, seconds, &mut text);
     text
+}
+
+/// Who is asked, and how soon it replies: percentiles of the time between the looks.
+fn upstreams(last: &Value, now: &Value, seconds: f64, text: &mut String) {
+    let list = |document: &Value| document["upstreams"].as_array().cloned().unwrap_or_default();
+    let before = list(last);
+    let asked = list(now);
+    if !asked.is_empty() {
+        let _ = writeln!(text, "\n QUERIES/S NO REPLY/S     P50     P99   P99.9  UPSTREAM");
+    }
+    for one in asked {
+        let same =
+            |other: &&Value| (&other["plugin"], &other["to"]) == (&one["plugin"], &one["to"]);
+        let then = before.iter().find(same).unwrap_or(&Value::Null);
+        let rate = |field: &str| (number(&one[field]) - number(&then[field])).max(0.0) / seconds;
+        let times = between(&then["latency"], &one["latency"]);
+        let [p50, p99, high] = [0.5, 0.99, 0.999].map(|share| time(percentile(&times, share)));
+        let (replies, silent) = (rate("queries"), rate("unanswered"));
+        let to = plain(one["to"].as_str().unwrap_or_default());
+        let _ = write!(text, "{:>10.1} {silent:>10.1}", replies + silent);
+        let _ = writeln!(text, " {p50:>7} {p99:>7} {high:>7}  {}", cut(&to));
+    }
+}
+
+/// Seconds at most and how many came to it since.
+fn between(then: &Value, now: &Value) -> Vec<(f64, f64)> {
+    let cells = |list: &Value| {
+        let cells = list.as_array().into_iter().flatten();
+        cells.map(|cell| (number(&cell[0]), number(&cell[1]))).collect::<Vec<_>>()
+    };
+    let old = cells(then);
+    let before =
+        |bound: f64| old.iter().find(|(known, _)| *known == bound).map_or(0.0, |cell| cell.1);
+    cells(now).into_iter().map(|(bound, count)| (bound, count - before(bound))).collect()
+}
+
+/// The bound of the cell in which the percentile is; `None`: there are none.
+fn percentile(cells: &[(f64, f64)], share: f64) -> Option<f64> {
+    let mut left = share * cells.iter().map(|(_, count)| count).sum::<f64>();
+    let cell = cells.iter().filter(|(_, count)| *count > 0.0).find(|(_, count)| {
+        left -= count;
+        left <= 1e-9
+    });
+    cell.map(|(bound, _)| *bound)
+}
+
+/// Seconds as one reads them.
+fn time(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds) if seconds >= 1.0 => format!("{seconds:.1} s"),
+        Some(seconds) if seconds >= 1e-3 => format!("{:.1} ms", seconds * 1e3),
+        Some(seconds) => format!("{:.0} us", seconds * 1e6),
+    }
 }
 
 fn ranking(ranking: &Value, by: &str, title: &str, text: &mut String) {
@@ -183,6 +238,13 @@ mod tests {
             "generation": { "number": 3 },
             "cores": [{ "queries": queries }, { "queries": queries }],
             "zones": [{ "responses": { "SERVFAIL": queries } }],
+            "upstreams": [
+                {
+                    "plugin": "forward", "to": "10.0.0.53:53",
+                    "queries": queries, "unanswered": uptime,
+                    "latency": [[0.0002, 50], [0.004, queries], [1.5, uptime]],
+                },
+            ],
             "process": { "receive_drops": 0.0, "shed": 0.0, "cpu_seconds": uptime / 2.0 },
             "top": {
                 "client": { "rows": [row], "queries_per_second": 60.0 },
@@ -201,6 +263,8 @@ mod tests {
         assert!(text.contains("\n      30.0  50.0 %  10.0.0.1  shop/web-?[2J\n"), "{text}");
         assert!(text.contains("\n       2.0 100.0 %     1.5  slow.example.\n"), "{text}");
         assert!(!text.contains("NXDOMAIN"), "nothing of that: {text}");
+        let line = "      31.0        1.0  4.0 ms   1.5 s   1.5 s  10.0.0.53:53\n";
+        assert!(text.ends_with(&format!("P99.9  UPSTREAM\n{line}")), "{text}");
     }
 
     #[test]

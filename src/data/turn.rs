@@ -22,6 +22,7 @@ use super::finish::{Fit, OPT_BYTES, finish};
 use super::generation::Generation;
 use super::slot::{Kind, SlotId, Slots};
 use super::upstream::network::Network;
+use super::upstream::table::End;
 use crate::cells::Waiter;
 use crate::limits::{
     BATCH_DATAGRAMS, DETACHED_MAX, OPT_EXTRA_BYTES_MAX, TIMERS_STALE_MAX, WALK_NANOS_MAX,
@@ -384,9 +385,13 @@ impl Turn {
     /// Puts a parked query back into the walk; what it had in flight to upstreams is forgotten. Gives
     /// the index of its generation.
     fn unpark(&mut self, id: SlotId, fetched: Fetched, landed: Option<Arc<[u8]>>) -> Option<usize> {
-        let late = fetched == Fetched::Late;
+        let end = match fetched {
+            Fetched::Late => End::Late,
+            Fetched::Unreached(_) => End::Unreached,
+            _ => End::Over,
+        };
         for flight in self.slots.flights(id).into_iter().flatten() {
-            self.core.upstreams.forget(flight, late, self.core.now);
+            self.core.upstreams.forget(flight, end, self.core.now, &self.core.tally);
         }
         let generation = self.lift(id, fetched, landed)?;
         if self.walk.fetches != 0 {

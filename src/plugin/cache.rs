@@ -70,6 +70,9 @@
 //! * `coredns_cache_served_stale_total{server, zones, view}`
 //! * `coredns_cache_evictions_total{server, type, zones, view}`
 //! * `coredns_cache_drops_total{server, zones, view}`: replies to another question
+//! * `corelane_cache_bytes{server, zones, view}`: memory that this cache has
+//! * `corelane_cache_used_bytes`, `corelane_cache_budget_bytes`: memory that all caches together have,
+//!   and may have
 //!
 //! ## Examples
 //!
@@ -164,6 +167,7 @@ impl Directive for Cache {
         link.cells = servers.iter().map(cells).collect();
         let sizes = |server| counters::sizes(site.tally, server, &zones, &link.table);
         link._sizes = servers.iter().flat_map(sizes).collect();
+        link._sizes.extend(counters::budget(site.tally, link._share.pool()));
         Ok(Compiled::link(link))
     }
 }

@@ -90,6 +90,11 @@
 //! * `coredns_proxy_healthcheck_failures_total{proxy_name="forward", to}`: probes that failed.
 //! * `coredns_proxy_conn_cache_hits_total{proxy_name="forward", to, proto}` and
 //!   `coredns_proxy_conn_cache_misses_total{...}`: queries that found an open socket, or did not.
+//! * `corelane_upstream_duration_seconds{proxy_name="forward", to}`: time from sending a query to the
+//!   reply, of every reply: the median and the 90th, 99th and 99.9th percentile of the last five to
+//!   ten minutes.
+//! * `corelane_upstream_failed_total{proxy_name="forward", to, reason}`: queries without a reply, which
+//!   was `late` or could not be had (`unreached`).
 //! * `corelane_forward_breaker_trips_total{to}`: bursts of SERVFAIL or of lost queries.
 //!
 //! ## Examples

@@ -18,8 +18,9 @@
 //!   those who still send queries to it can learn better.
 //!
 //! * `status` says who may read the status page, `/status`, and what it shows as JSON,
-//!   `/status.json`: queries and latency by core and zone, caches, upstreams, watches, the clients and
-//!   names that come most often, the last errors, the Corefile that serves (its secrets left out).
+//!   `/status.json`: queries and latency by core, zone and upstream, caches, watches, the clients and
+//!   names that come most often, the last errors, the Corefile that serves (its secrets left out) with
+//!   the times of its plugins, and what an operator should look at first.
 //!   `local`, the default: who is on this host or in this pod, and who has a port forwarded to it
 //!   (`kubectl port-forward`); others get `403`. `on`: whoever reaches the port, which in a cluster is
 //!   every pod unless a NetworkPolicy says otherwise. `off`: there is none. With it goes `/explain`, by

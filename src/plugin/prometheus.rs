@@ -56,6 +56,18 @@
 //!   are named where *kubernetes* knows them: the pod with `pods verified` and *metadata*, the
 //!   namespace with `pods verified`, and the service whose endpoint has the address.
 //!
+//! * `corelane_walk_seconds{}`: from taking up a query to its finished reply.
+//! * `corelane_plugin_duration_seconds{server, plugin}`: what a plugin takes of that by itself, without
+//!   those below it and without waits; `corelane_plugin_wait_seconds{server, plugin}` is what it has
+//!   queries wait. Of a sample, which stands for all.
+//! * `corelane_receive_wait_seconds{}`: how long datagrams waited in the kernel. Of a sample.
+//! * `corelane_configuration_timestamp_seconds{}`: when what serves was loaded.
+//! * `corelane_hand_over_timestamp_seconds{}`: when another process handed over to this one.
+//!
+//! Families with the label `quantile` (`corelane_walk_seconds`, the plugins' own times, those of
+//! upstreams) tell percentiles of the last five to ten minutes, to a sixteenth; their `_sum` and
+//! `_count` are of all.
+//!
 //! Beside these stand the families of the plugins in use, those of the process (`process_*`) and
 //! those that only this server has (`corelane_*`).
 //!

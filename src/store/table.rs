@@ -204,7 +204,8 @@ pub struct Table {
     marks: Box<[AtomicU64]>,
     pub(super) entries: [AtomicUsize; 2],
     pub(super) evicted: [AtomicU64; 2],
-    pub(super) held_words: AtomicUsize,
+    held_words: AtomicUsize,
+    ghost_bytes: AtomicUsize,
     pub(super) wanted: Wanted,
     writer: Locked,
 }
@@ -230,6 +231,7 @@ impl Table {
             entries: [AtomicUsize::new(0), AtomicUsize::new(0)],
             evicted: [AtomicU64::new(0), AtomicU64::new(0)],
             held_words: AtomicUsize::new(0),
+            ghost_bytes: AtomicUsize::new(0),
             wanted,
             writer: Locked::new(Writer::new(entries)),
         });
@@ -251,6 +253,18 @@ impl Table {
     /// Words of the segments that the table holds.
     pub fn held_words(&self) -> usize {
         self.held_words.load(Relaxed)
+    }
+
+    /// Octets that the table has of the budget: its segments, slots and marks, and what it remembers.
+    pub fn bytes(&self) -> usize {
+        let own = size_of_val(&*self.buckets) + size_of_val(&*self.marks);
+        own + self.held_words() * size_of::<u64>() + self.ghost_bytes.load(Relaxed)
+    }
+
+    /// Notes for others what the writer has.
+    pub(super) fn note_sizes(&self, writer: &Writer) {
+        self.held_words.store(writer.held_words(), Relaxed);
+        self.ghost_bytes.store(writer.ghost_bytes(), Relaxed);
     }
 
     /// The caller's mark `which` (0 or 1) of a slot; none where no marks were wanted. Zero for an

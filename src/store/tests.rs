@@ -194,6 +194,7 @@ fn the_budget_holds_all_that_a_table_has() {
     let ghosts = table.writer().ghost_bytes();
     assert!(ghosts > 0, "those that left are remembered");
     assert_eq!(pool.used(), before + table.held_words() * 8 + ghosts);
+    assert_eq!(pool.used(), table.bytes());
     assert!(pool.used() <= pool.limit() + 2 * STORE_SEGMENT_WORDS * 8);
     drop(table);
     assert_eq!(pool.used(), 0);

@@ -84,7 +84,7 @@ impl Table {
             None => self.insert(writer, name, hash, item, sizes),
         };
         self.sweep(writer, item.class);
-        self.held_words.store(writer.held_words(), Relaxed);
+        self.note_sizes(writer);
         put
     }
 
@@ -118,7 +118,7 @@ impl Table {
                 break;
             }
         }
-        self.held_words.store(writer.held_words(), Relaxed);
+        self.note_sizes(&writer);
     }
 
     fn wants_segment(&self, writer: &mut Writer, class: Class, words: usize) -> bool {

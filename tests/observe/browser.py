@@ -7,6 +7,8 @@ fault.
 """
 
 import argparse
+import base64
+import fcntl
 import json
 import os
 import pathlib
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 
+from others import Upstream, api
 from server import Server, free_port
 
 PATIENCE = 60  # seconds until something is taken to hang
@@ -38,12 +41,14 @@ class Browser:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                  "--disable-background-networking", "--disable-component-update", "--disable-extensions",
                  "--remote-debugging-pipe", f"--user-data-dir={folder}"]
-        script = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
-        self.process = subprocess.Popen(["sh", "-c", script, "sh", program, *flags, "about:blank"],
-                                        pass_fds=(theirs_in, theirs_out), start_new_session=True,
+        theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
+        script = (f"import os, sys; os.dup2({theirs[0]}, 3); os.dup2({theirs[1]}, 4); "
+                  "os.execv(sys.argv[1], sys.argv[1:])")
+        self.process = subprocess.Popen([sys.executable, "-c", script, program, *flags, "about:blank"],
+                                        pass_fds=theirs, start_new_session=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.close(theirs_in)
-        os.close(theirs_out)
+        for end in (theirs_in, theirs_out, *theirs):
+            os.close(end)
         os.set_blocking(self.answers, False)
         self.rest, self.number, self.events = b"", 0, []
         pages = [t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page"]
@@ -127,6 +132,17 @@ example.org {
 lost.example.org {
     errors
     prometheus 127.0.0.1:METRICS
+    forward . 127.0.0.1:NOBODY
+}
+. {
+    errors
+    prometheus 127.0.0.1:METRICS
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        endpoint http://127.0.0.1:API
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+    }
+    cache 30
     forward . 127.0.0.1:UPSTREAM
 }
 """
@@ -146,26 +162,30 @@ def look(browser, server, health):
     for n in range(40):
         server.ask(f"busy.example.org", 1)
         server.ask(f"n{n % 4}.example.org", 1)
+        server.ask(f"n{n % 20}.test", 1)
+        server.ask("web.team-a.svc.cluster.local", 1)
         server.ask(f"{HOSTILE}.example.org", 28)
     server.ask("x.lost.example.org", 1)
     updates = browser.value("document.documentElement.dataset.updates")
     browser.until(f"document.documentElement.dataset.updates > {updates} + 1")
     now = float(browser.value("last.cores.reduce((sum, core) => sum + core.queries, 0)"))
-    if now < seen + 121:
+    if now < seen + 201:
         fault(f"queries went from {seen} to {now}")
     browser.until("document.getElementById('trace').getAttribute('points').split(' ').length >= 3")
     for section, words in (
         ("figures", ["queries a second", "p99"]),
         ("zones", ["example.org.", "dns://:"]),
         ("cores", ["core"]),
-        ("upstreams", ["127.0.0.1:"]),
-        ("caches", ["example.org."]),
+        ("trouble", ["SERVFAIL", " unanswered."]),
+        ("upstreams", ["127.0.0.1:", "p99.9"]),
+        ("caches", ["example.org.", " of 64.0 MiB"]),
+        ("kubernetes", ["endpointslices", "in sync"]),
         ("client", ["127.0.0.1"]),
         ("name", ["busy.example.org."]),
         ("nxdomain", ["<img"]),
         ("waiting", ["x.lost.example.org."]),
         ("errors", ["plugin/errors: 2 x.lost.example.org. A"]),
-        ("corefile", ["template IN A {", "secret [hidden]"]),
+        ("corefile", ["template IN A {", "secret [hidden]", "µs"]),
     ):
         text = text_of(browser, section)
         for word in words:
@@ -180,24 +200,32 @@ def look(browser, server, health):
 def top(corelane, health):
     """`corelane top` says the same."""
     done = subprocess.run([corelane, "top", "--server", f"127.0.0.1:{health}"], capture_output=True, text=True)
-    for word in ("busy.example.org.", "x.lost.example.org.", " 127.0.0.1\n", "NXDOMAIN"):
+    for word in ("busy.example.org.", "x.lost.example.org.", " 127.0.0.1", "NXDOMAIN", "UPSTREAM"):
         if word not in done.stdout:
             fault(f"top: no {word!r} in {done}")
 
 
-def schemes(browser, folder):
+def schemes(browser, server, folder):
     colours = {}
+    if folder:  # something to be seen
+        updates = int(browser.value("document.documentElement.dataset.updates"))
+        while int(browser.value("document.documentElement.dataset.updates")) < updates + 5:
+            for n in range(40):
+                server.ask(("web.team-a.svc.cluster.local", f"n{n}.test", "busy.example.org")[n % 3], 1)
     for scheme in ("light", "dark"):
         browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         style = "getComputedStyle(document.body)"
         colours[scheme] = [sum(int(part) for part in browser.value(f"{style}.{name}").strip("rgb()").split(","))
                            for name in ("backgroundColor", "color")]
-        if folder:
-            import base64
-
-            browser.ask("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
-            shot = browser.ask("Page.captureScreenshot", captureBeyondViewport=True)
-            (folder / f"status-{scheme}.png").write_bytes(base64.b64decode(shot["data"]))
+        for name, width in (("", 1280), ("-narrow", 400)):
+            browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+            if browser.value("document.documentElement.scrollWidth") > width:
+                fault(f"the page is wider than {width} pixels")
+            if folder:
+                size = browser.ask("Page.getLayoutMetrics")["cssContentSize"]
+                clip = {"x": 0, "y": 0, "width": width, "height": size["height"], "scale": 1}
+                shot = browser.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+                (folder / f"status-{scheme}{name}.png").write_bytes(base64.b64decode(shot["data"]))
     if not (colours["light"][0] > 600 > 300 > colours["light"][1]):
         fault(f"light is not dark on light: {colours['light']}")
     if not (colours["dark"][0] < 150 < 500 < colours["dark"][1]):
@@ -231,14 +259,15 @@ def main():
         print("skipped: status page: Chromium is not here")
         return
     health = free_port()
-    corefile = COREFILE.replace("HEALTH", str(health)).replace("UPSTREAM", str(free_port()))
+    corefile = COREFILE.replace("HEALTH", str(health)).replace("NOBODY", str(free_port()))
+    corefile = corefile.replace("UPSTREAM", str(Upstream().port)).replace("API", str(api()))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = Server(arguments.corelane, corefile.replace("METRICS", str(free_port())))
         browser = Browser(program, folder)
         try:
             look(browser, server, health)
             top(arguments.corelane, health)
-            schemes(browser, arguments.screenshots)
+            schemes(browser, server, arguments.screenshots)
             quiet(browser, health, complaints_allowed=False)
             server.end()
             browser.until("document.getElementById('state').textContent.startsWith('no answer')")

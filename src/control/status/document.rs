@@ -1,12 +1,13 @@
 //! What the status page shows, as JSON.
 //!
-//! Counters are given as they stand since the start, histograms as cells (`[at most so many seconds,
-//! how many]`), so that who asks twice can tell what happened between. Names of fields are kept:
-//! scripts may read them.
+//! Counters are given as they stand since the start, so that who asks twice can tell what happened
+//! between; and so are times: by cells (`[at most so many seconds, how many]`), beside the percentiles of
+//! all since the start (`null`: more than the largest bound). Names of fields are kept: scripts may read
+//! them.
 
 use serde_json::{Value, json};
 
-use super::figures::Figures;
+use super::figures::{Cells, Figures};
 use super::{Block, Status};
 use crate::control::status::shown::log_line;
 use crate::control::{logging, version};
@@ -28,11 +29,17 @@ impl Status {
                 "age_seconds": running.since.elapsed().as_secs_f64(),
                 "sha512": hash,
                 "failed_reloads": figures.sum("coredns_reload_failed_total", &[]),
+                // A reload has failed since what serves was loaded: it is not what was asked for last.
+                "outdated": self.tally.value(self.reload_failed) > running.failed,
             },
             "process": process(&figures),
             "cores": self.cores(),
             "zones": zones(&figures),
             "caches": caches(&figures),
+            "cache_budget": {
+                "bytes": figures.sum("corelane_cache_budget_bytes", &[]),
+                "used_bytes": figures.sum("corelane_cache_used_bytes", &[]),
+            },
             "upstreams": upstreams(&figures),
             "kubernetes": kubernetes(&figures),
             "top": self.tops(),
@@ -45,13 +52,14 @@ impl Status {
         let core = |core| {
             let count = |counter| self.tally.value_on(core, counter);
             let cells = self.tally.latencies_on(core, self.counters.walk).into_iter();
-            let cells = cells.map(|(ns, count)| json!([ns as f64 / 1e9, count]));
+            let cells = cells.map(|(ns, count)| (ns as f64 / 1e9, count as f64)).collect();
             json!({
                 "core": core,
                 "queries": count(self.counters.queries),
                 "waited": count(self.counters.parked),
                 "refused_to_wait": count(self.counters.no_slot),
-                "latency": cells.collect::<Vec<_>>(),
+                "percentiles": percentiles(&cells),
+                "latency": shown(cells),
             })
         };
         (0..self.workers).map(core).collect()
@@ -75,12 +83,33 @@ fn process(figures: &Figures) -> Value {
         "receive_drops": sum("corelane_udp_receive_drops_total"),
         "shed": sum("coredns_shed_dropped_total"),
         "panics": sum("coredns_panics_total"),
+        // What datagrams waited in the kernel; sampled.
+        "receive_wait": times(figures.histogram("corelane_receive_wait_seconds", &[])),
     })
 }
 
-/// A histogram's cells that hold anything, the bound of the last one as text.
-fn cells(histogram: Vec<(f64, f64)>) -> Vec<Value> {
-    let held = histogram.into_iter().filter(|(_, count)| *count > 0.0);
+/// Times as they are shown.
+fn times(cells: Cells) -> Value {
+    json!({ "percentiles": percentiles(&cells), "latency": shown(cells) })
+}
+
+/// The percentiles of all that the cells hold: the bound of the cell in which each is.
+fn percentiles(cells: &Cells) -> Value {
+    let all: f64 = cells.iter().map(|(_, count)| count).sum();
+    let at = |share: f64| {
+        let mut below = 0.0;
+        let cell = cells.iter().find(|(_, count)| {
+            below += count;
+            below >= share * all && below > 0.0
+        });
+        cell.map(|(bound, _)| *bound).filter(|bound| bound.is_finite())
+    };
+    json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999) })
+}
+
+/// The cells that hold anything; an infinite bound is null.
+fn shown(cells: Cells) -> Vec<Value> {
+    let held = cells.into_iter().filter(|(_, count)| *count > 0.0);
     held.map(|(bound, count)| match bound.is_finite() {
         true => json!([bound, count]),
         false => json!([Value::Null, count]),
@@ -92,6 +121,7 @@ fn zones(figures: &Figures) -> Vec<Value> {
     let names = ["server", "zone", "view"];
     let zone = |place: [String; 3]| {
         let with: Vec<_> = names.iter().copied().zip(place.iter().map(String::as_str)).collect();
+        let cells = figures.histogram("coredns_dns_request_duration_seconds", &with);
         let mut responses = serde_json::Map::new();
         for (labels, count) in figures.all("coredns_dns_responses_total") {
             if with.iter().all(|(name, value)| labels.get(*name).is_some_and(|l| l == value)) {
@@ -106,7 +136,8 @@ fn zones(figures: &Figures) -> Vec<Value> {
             "view": place[2],
             "queries": figures.sum("coredns_dns_requests_total", &with),
             "responses": responses,
-            "latency": cells(figures.histogram("coredns_dns_request_duration_seconds", &with)),
+            "percentiles": percentiles(&cells),
+            "latency": shown(cells),
         })
     };
     figures.places("coredns_dns_requests_total", names).into_iter().map(zone).collect()
@@ -127,29 +158,34 @@ fn caches(figures: &Figures) -> Vec<Value> {
             "evictions": figures.sum("coredns_cache_evictions_total", &with),
             "served_stale": figures.sum("coredns_cache_served_stale_total", &with),
             "entries": { "success": entries("success"), "denial": entries("denial") },
+            "bytes": figures.sum("corelane_cache_bytes", &with),
         })
     };
     figures.places("coredns_cache_requests_total", names).into_iter().map(cache).collect()
 }
 
 fn upstreams(figures: &Figures) -> Vec<Value> {
-    const TIMES: &str = "coredns_proxy_request_duration_seconds";
-    const FAILURES: &str = "coredns_proxy_healthcheck_failures_total";
+    const REPLIES: &str = "coredns_proxy_request_duration_seconds_count";
+    const PROBES: &str = "coredns_proxy_healthcheck_failures_total";
+    const FAILED: &str = "corelane_upstream_failed_total";
     let names = ["proxy_name", "to"];
-    let mut places = figures.places(&format!("{TIMES}_count"), names);
-    places.extend(figures.places(FAILURES, names));
+    let all = [REPLIES, PROBES, FAILED];
+    let mut places: Vec<_> = all.iter().flat_map(|name| figures.places(name, names)).collect();
     places.sort();
     places.dedup();
     let upstream = |place: [String; 2]| {
         let with = [(names[0], place[0].as_str()), (names[1], place[1].as_str())];
-        let failed = [with[0], with[1], ("rcode", "SERVFAIL")];
+        let servfail = [with[0], with[1], ("rcode", "SERVFAIL")];
+        let cells = figures.latencies("corelane_upstream_duration_seconds", &with);
         json!({
             "plugin": place[0],
             "to": place[1],
-            "queries": figures.sum(&format!("{TIMES}_count"), &with),
-            "servfail": figures.sum(&format!("{TIMES}_count"), &failed),
-            "failed_probes": figures.sum(FAILURES, &with),
-            "latency": cells(figures.histogram(TIMES, &with)),
+            "queries": figures.sum(REPLIES, &with),
+            "servfail": figures.sum(REPLIES, &servfail),
+            "unanswered": figures.sum(FAILED, &with),
+            "failed_probes": figures.sum(PROBES, &with),
+            "percentiles": percentiles(&cells),
+            "latency": shown(cells),
         })
     };
     places.into_iter().map(upstream).collect()
@@ -197,8 +233,8 @@ fn block(block: &Block, figures: &Figures) -> Value {
     json!({ "keys": block.keys, "directives": directives.collect::<Vec<_>>() })
 }
 
-/// What a plugin takes of a query's time, by itself, in seconds, on the block's busiest listener (those
-/// of other blocks there included); null: not known.
+/// What a plugin takes of a query's time by itself, and what it has queries wait, on the block's busiest
+/// listener (those of other blocks there included); null: not known. Sampled.
 fn cost(block: &Block, plugin: &str, figures: &Figures) -> Value {
     const TIMES: &str = "corelane_plugin_duration_seconds";
     let mut best = (0.0, Value::Null);
@@ -206,8 +242,9 @@ fn cost(block: &Block, plugin: &str, figures: &Figures) -> Value {
         let with = [("plugin", plugin), ("server", server.as_str())];
         let count = figures.sum(&format!("{TIMES}_count"), &with);
         if count > best.0 {
-            let quantile = |word| figures.sum(TIMES, &[with[0], with[1], ("quantile", word)]);
-            best = (count, json!({ "p50": quantile("0.5"), "p99": quantile("0.99") }));
+            let mut found = times(figures.latencies(TIMES, &with));
+            found["wait"] = times(figures.histogram("corelane_plugin_wait_seconds", &with));
+            best = (count, found);
         }
     }
     best.1

@@ -10,9 +10,19 @@ use crate::data::tally::{Format, Page, Tally};
 /// Label values by label names.
 pub type Labels = BTreeMap<String, String>;
 
+/// Seconds (or octets) at most, and how many that were more than the cell before.
+pub type Cells = Vec<(f64, f64)>;
+
+/// Summaries whose cells are shown, too.
+const SUMMARIES: [&str; 2] =
+    ["corelane_plugin_duration_seconds", "corelane_upstream_duration_seconds"];
+
 /// All series of the process.
 #[derive(Default)]
-pub struct Figures(HashMap<String, Vec<(Labels, f64)>>);
+pub struct Figures {
+    series: HashMap<String, Vec<(Labels, f64)>>,
+    latencies: HashMap<&'static str, Vec<(Labels, Vec<(u64, u64)>)>>,
+}
 
 impl Figures {
     /// What the process's counters say now.
@@ -22,7 +32,13 @@ impl Figures {
         tally.write(&mut page);
         process::write(&mut page);
         page.finish();
-        Self::read(&text)
+        let mut figures = Self::read(&text);
+        for name in SUMMARIES {
+            let series = tally.latencies(name).into_iter();
+            let series = series.map(|(text, cells)| (labels(&text), cells));
+            figures.latencies.insert(name, series.collect());
+        }
+        figures
     }
 
     /// Reads the text format 0.0.4 as it is written here.
@@ -35,14 +51,14 @@ impl Figures {
                 Some((name, rest)) => (name, labels(rest)),
                 None => (series, Labels::new()),
             };
-            figures.0.entry(name.to_owned()).or_default().push((labels, value));
+            figures.series.entry(name.to_owned()).or_default().push((labels, value));
         }
         figures
     }
 
     /// The series of a name: labels and value.
     pub fn all(&self, name: &str) -> &[(Labels, f64)] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+        self.series.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The sum of those series of a name whose labels have these values.
@@ -62,10 +78,21 @@ impl Figures {
         places
     }
 
-    /// The cells of a histogram: seconds (or octets) and how many were at most that, and more than
-    /// the cell before; the last one's bound is infinite.
-    pub fn histogram(&self, name: &str, with: &[(&str, &str)]) -> Vec<(f64, f64)> {
-        let mut below: Vec<(f64, f64)> = Vec::new();
+    /// The cells of a summary that hold anything, of the series with these labels together.
+    pub fn latencies(&self, name: &str, with: &[(&str, &str)]) -> Cells {
+        let mut sums = BTreeMap::new();
+        let series = self.latencies.get(name).map_or(&[][..], Vec::as_slice);
+        for (_, cells) in series.iter().filter(|(labels, _)| has(labels, with)) {
+            for (nanos, count) in cells {
+                *sums.entry(*nanos).or_insert(0) += count;
+            }
+        }
+        sums.into_iter().map(|(nanos, count)| (nanos as f64 / 1e9, count as f64)).collect()
+    }
+
+    /// The cells of a histogram; the last one's bound is infinite.
+    pub fn histogram(&self, name: &str, with: &[(&str, &str)]) -> Cells {
+        let mut below: Cells = Vec::new();
         let buckets = self.all(&format!("{name}_bucket"));
         for (labels, count) in buckets.iter().filter(|(labels, _)| has(labels, with)) {
             let Some(bound) = labels.get("le").and_then(|le| le.parse().ok()) else { continue };

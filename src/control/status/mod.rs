@@ -16,7 +16,7 @@ mod figures;
 mod shown;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -28,12 +28,24 @@ use super::corefile::Corefile;
 use crate::data::clock;
 use crate::data::counters::Counters;
 use crate::data::tally::top::{ALL, By, Ranking, Who};
-use crate::data::tally::{Format, Kind, Page, Tally};
+use crate::data::tally::{Counter, Family, Format, Gauge, Kind, Page, Tally, families};
 use crate::limits::TOP_RANKS;
 use shown::Shown;
 
 /// The page: what it shows it asks for.
 const PAGE: &str = include_str!("page.html");
+
+static LOADED: Family = Family::gauge(
+    "corelane_configuration_timestamp_seconds",
+    &[],
+    "When the configuration that serves was loaded.",
+);
+
+static SUCCEEDED: Family = Family::gauge(
+    "corelane_hand_over_timestamp_seconds",
+    &[],
+    "When this process took over from another.",
+);
 
 /// Knows clients by their addresses.
 pub trait Census: Send + Sync {
@@ -60,6 +72,11 @@ pub struct Status {
     engine: &'static str,
     started: Instant,
     running: ArcSwap<Running>,
+    /// When what serves was loaded.
+    loaded: Gauge,
+    /// When another process handed over to this one.
+    succeeded: OnceLock<Gauge>,
+    reload_failed: Counter,
 }
 
 /// What serves now.
@@ -70,6 +87,8 @@ struct Running {
     hash: [u8; 64],
     blocks: Vec<Block>,
     censuses: Vec<Arc<dyn Census>>,
+    /// Reloads that had failed by then.
+    failed: u64,
 }
 
 /// A server block as it is shown.
@@ -104,8 +123,12 @@ impl Status {
             hash: [0; 64],
             blocks: Vec::new(),
             censuses: Vec::new(),
+            failed: 0,
         };
         Arc::new(Self {
+            loaded: tally.gauge(&LOADED, &[]),
+            succeeded: OnceLock::new(),
+            reload_failed: tally.counter(&families::RELOAD_FAILED, &[]),
             counters: Counters::new(tally),
             tally: Arc::clone(tally),
             workers,
@@ -126,13 +149,21 @@ impl Status {
             Block { keys, servers: labels.collect(), directives }
         });
         let censuses = graph.parts.iter().flat_map(|part| part.censuses.iter().cloned());
+        self.loaded.set(clock::unix_seconds() as f64);
         self.running.store(Arc::new(Running {
             generation: graph.snapshot.generation,
             since: Instant::now(),
             hash: graph.hash,
             blocks: blocks.collect(),
             censuses: censuses.collect(),
+            failed: self.tally.value(self.reload_failed),
         }));
+    }
+
+    /// Takes note that another process has handed over to this one.
+    pub fn succeed(&self) {
+        let gauge = self.succeeded.get_or_init(|| self.tally.gauge(&SUCCEEDED, &[]));
+        gauge.set(clock::unix_seconds() as f64);
     }
 
     /// The ranking by `by`, with the names of who asks.
@@ -280,6 +311,7 @@ mod tests {
             hash: [0xab; 64],
             blocks: Vec::new(),
             censuses: vec![Arc::new(Shop)],
+            failed: 0,
         };
         status.running.store(Arc::new(running));
         let core = tally.core(0);

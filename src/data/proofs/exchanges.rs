@@ -7,6 +7,7 @@ use super::probe::Probe;
 use super::*;
 use crate::data::chain::step::{Fetched, Step};
 use crate::data::clock::{MILLISECOND, SECOND};
+use crate::data::tally::Format;
 use crate::data::upstream::network::ChannelId;
 use crate::data::upstream::{Carrier, Unreached, Upstream, UpstreamSpec};
 use crate::limits::{UPSTREAM_SOCKET_QUERIES_MAX, UPSTREAM_SOCKETS_MAX, UPSTREAM_SOCKETS_WANTED};
@@ -322,6 +323,38 @@ fn a_pooled_connection_that_was_closed_is_made_anew_once() {
     assert_eq!(scene.rcode(), rcode::NXRRSET);
     let (other, _) = scene.ask_one();
     assert_ne!(other, dead);
+}
+
+#[test]
+fn replies_and_their_lack_are_counted() {
+    let mut scene = Scene::new(How { hedge: Some(20 * MILLISECOND), ..How::default() });
+    // Both reply to the one query, the first too late: it has not failed.
+    scene.ask_one();
+    scene.bench.advance(20 * MILLISECOND);
+    scene.bench.flush_upstreams();
+    let (fast, asked) = scene.sent().remove(0);
+    scene.bench.advance(3 * MILLISECOND);
+    scene.bench.upstream_says(fast, &reply_to(&asked, 2));
+    // One is refused, the other silent.
+    let (slow, _) = scene.ask_one();
+    scene.bench.advance(20 * MILLISECOND);
+    scene.bench.flush_upstreams();
+    scene.bench.lost(slow, Unreached::Refused);
+    scene.bench.advance(2 * SECOND);
+    let mut page = String::new();
+    scene.ground.tally.scrape(&mut page, Format::Text004);
+    let labels = |to| format!("{{proxy_name=\"test\",to=\"{to}\"");
+    let failed = |to, reason| {
+        format!("corelane_upstream_failed_total{},reason=\"{reason}\"}} 1\n", labels(to))
+    };
+    assert!(page.contains(&failed("first", "unreached")), "{page}");
+    assert!(page.contains(&failed("second", "late")), "{page}");
+    assert_eq!(page.matches("\ncorelane_upstream_failed_total{").count(), 2);
+    let count = |to| format!("corelane_upstream_duration_seconds_count{}}} 1\n", labels(to));
+    assert!(page.contains(&count("second")) && !page.contains(&count("first")), "{page}");
+    let sum = format!("corelane_upstream_duration_seconds_sum{}}} 0.003\n", labels("second"));
+    assert!(page.contains(&sum), "{page}");
+    assert!(scene.is_quiet());
 }
 
 #[test]

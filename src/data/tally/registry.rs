@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
-use super::buckets::LATENCY_CELLS;
+use super::buckets::{LATENCY_CELLS, latency_top};
 use super::text::{Format, Page, push_labels};
+use super::window::Windows;
 use super::{CHUNK_CELLS, Counter, Family, Grid, Histogram, Kind, Latency, Tally};
+use crate::data::clock::{self, Nanos};
 use crate::limits::{TALLY_CHUNKS_MAX, TALLY_SETS_MAX};
 
 /// Cells at the start that are never shown: what there was no room for counts there.
@@ -23,6 +25,8 @@ const OVERFLOW: &str = "overflow";
 
 type Words = &'static [(&'static str, &'static [&'static str])];
 type Read = Box<dyn Fn() -> f64 + Send + Sync>;
+/// Gives what cells have counted lately: the first one, and what they hold now.
+type Recent<'a> = &'a mut dyn FnMut(u32, &[u64]) -> Vec<u64>;
 
 struct Reading {
     bits: AtomicU64,
@@ -91,6 +95,7 @@ struct Entry {
 pub(super) struct Registry {
     families: Vec<Entry>,
     by_name: BTreeMap<&'static str, usize>,
+    windows: Windows,
     next: usize,
     full: bool,
 }
@@ -100,6 +105,7 @@ impl Registry {
         Registry {
             families: Vec::new(),
             by_name: BTreeMap::new(),
+            windows: Windows::default(),
             next: SINK as usize + SINK_CELLS,
             full: false,
         }
@@ -276,11 +282,37 @@ impl Tally {
 
     /// Writes every family that has something to show, by name.
     pub fn write(&self, page: &mut Page<'_>) {
+        self.write_at(page, clock::now());
+    }
+
+    /// As `write`, at this time.
+    pub(super) fn write_at(&self, page: &mut Page<'_>, now: Nanos) {
         let mut registry = self.registry();
-        let order: Vec<usize> = registry.by_name.values().copied().collect();
-        for at in order {
-            registry.families[at].write(self, page);
+        let Registry { families, by_name, windows, .. } = &mut *registry;
+        let due = windows.is_due(now);
+        for at in by_name.values() {
+            families[*at]
+                .write(self, page, &mut |first, counts| windows.recent(first, counts, due));
         }
+    }
+
+    /// The latencies that the series of a summary have counted on all cores together: the series'
+    /// labels as they are shown, nanoseconds at most and how many. Cells that hold nothing are left
+    /// out, and so are series without any.
+    pub fn latencies(&self, name: &str) -> Vec<(String, Vec<(u64, u64)>)> {
+        let registry = self.registry();
+        let entry = registry.by_name.get(name).map(|at| &registry.families[*at]);
+        let Some(Entry { family, series: Series::Cells(series), .. }) = entry else {
+            return Vec::new();
+        };
+        debug_assert!(matches!(family.kind, Kind::Summary));
+        let cells = |first: u32| {
+            let counts = (0..LATENCY_CELLS - 1).map(|at| (at, self.sum(first + at as u32)));
+            let counts = counts.filter(|(_, count)| *count > 0);
+            counts.map(|(at, count)| (latency_top(at), count)).collect::<Vec<_>>()
+        };
+        let all = series.iter().map(|(labels, first)| (labels.to_string(), cells(*first)));
+        all.filter(|(_, cells)| !cells.is_empty()).collect()
     }
 }
 
@@ -304,7 +336,7 @@ impl Entry {
         Gauge(reading)
     }
 
-    fn write(&mut self, tally: &Tally, page: &mut Page<'_>) {
+    fn write(&mut self, tally: &Tally, page: &mut Page<'_>, recent: Recent<'_>) {
         let (family, each) = (self.family, self.each);
         page.family(family.name, family.help, family.kind, |page| match &mut self.series {
             Series::Readings(readings) => {
@@ -321,7 +353,7 @@ impl Entry {
             }
             Series::Cells(series) => {
                 for (labels, first) in series.iter() {
-                    write_cells(tally, page, (family, each), labels, *first);
+                    write_cells(tally, page, (family, each), labels, *first, recent);
                 }
             }
         });
@@ -335,6 +367,7 @@ fn write_cells(
     (family, each): (&Family, Words),
     labels: &str,
     first: u32,
+    recent: Recent<'_>,
 ) {
     let always = family.labels.is_empty() && each.is_empty();
     match family.kind {
@@ -350,7 +383,8 @@ fn write_cells(
             let counts: Vec<u64> =
                 (0..LATENCY_CELLS as u32 - 1).map(|at| tally.sum(first + at)).collect();
             if always || counts.iter().any(|count| *count > 0) {
-                page.summary(labels, &counts, tally.sum(first + counts.len() as u32));
+                let sum = tally.sum(first + counts.len() as u32);
+                page.summary(labels, &recent(first, &counts), counts.iter().sum(), sum);
             }
         }
         Kind::Counter | Kind::Gauge if each.is_empty() => {

@@ -9,6 +9,7 @@ static PLAIN: Family = Family::counter("t_plain_total", &["zone", "view"], "a");
 static BARE: Family = Family::counter("t_bare_total", &[], "a \"b\"");
 static TIMES: Family = Family::histogram("t_seconds", &BUCKETS_TIME, &["zone"], "c");
 static WALKS: Family = Family::summary("t_walk_seconds", &[], "d");
+static NAMED: Family = Family::summary("t_named_seconds", &["name"], "d");
 static LEVEL: Family = Family::gauge("t_level", &["name"], "e");
 static BLOCK: Grid = Grid {
     family: Family::counter("t_grid_total", &["zone"], "f"),
@@ -94,6 +95,47 @@ fn a_latency_is_shown_as_quantiles() {
     assert!((quantile("0.5") - 1e-6).abs() < 0.1e-6);
     assert!((quantile("0.99") - 5e-3).abs() < 0.5e-3);
     assert!(shown.contains("\nt_walk_seconds_count 1000\n"));
+}
+
+#[test]
+fn quantiles_are_of_the_last_minutes() {
+    let tally = Tally::new(1);
+    let walks = tally.latency(&WALKS, &[]);
+    let core = tally.core(0);
+    let median = |windows: u64| -> f64 {
+        let mut out = String::new();
+        let now = windows * crate::limits::TALLY_WINDOW_NANOS;
+        tally.write_at(&mut Page::new(&mut out, Format::Text004), now);
+        let start = "t_walk_seconds{quantile=\"0.5\"} ";
+        let line = out.lines().find_map(|line| line.strip_prefix(start));
+        line.and_then(|value| value.parse().ok()).expect("a quantile")
+    };
+    (0..100).for_each(|_| core.latency(walks, 1_000));
+    assert!(median(1) < 2e-6);
+    (0..100).for_each(|_| core.latency(walks, 5_000_000));
+    assert!(median(1) < 2e-6, "of two hundred");
+    core.latency(walks, 5_000_000);
+    assert!(median(2) > 4e-3, "one more of the slow");
+    // The first hundred is forgotten, though the slow ones are still counted among the last.
+    assert!(median(3) > 4e-3);
+    assert!(median(4).is_nan(), "nothing has come since");
+    (0..3).for_each(|_| core.latency(walks, 1_000));
+    assert!(median(4) < 2e-6);
+    assert!(text(&tally).contains("\nt_walk_seconds_count 204\n"));
+}
+
+#[test]
+fn latencies_are_told_by_series() {
+    let tally = Tally::new(2);
+    let [one, _none] = ["one", "none"].map(|name| tally.latency(&NAMED, &[name]));
+    tally.core(0).latency(one, 1_000);
+    tally.core(1).latency(one, 1_000);
+    tally.latency_of(one, 20_000_000_000);
+    let top = buckets::latency_top(buckets::latency_cell(1_000));
+    let last = buckets::latency_top(LATENCY_CELLS - 2);
+    let expected = vec![(r#"name="one""#.to_owned(), vec![(top, 2), (last, 1)])];
+    assert_eq!(tally.latencies("t_named_seconds"), expected);
+    assert!(tally.latencies("t_nothing_seconds").is_empty());
 }
 
 #[test]

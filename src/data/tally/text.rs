@@ -136,12 +136,13 @@ impl<'a> Page<'a> {
         self.integer("_count", labels, below);
     }
 
-    /// A summary of latencies in seconds; `counts` are cells, the sum is in nanoseconds.
-    pub fn summary(&mut self, labels: &str, counts: &[u64], sum_ns: u64) {
-        let top = latency_top(counts.len() - 1);
+    /// A summary of latencies in seconds: quantiles of `recent` cells; number and sum, in nanoseconds,
+    /// of all.
+    pub fn summary(&mut self, labels: &str, recent: &[u64], count: u64, sum_ns: u64) {
+        let top = latency_top(recent.len() - 1);
         let mut merged: Hdr<u64> =
             Hdr::new_with_bounds(1, top, 2).unwrap_or_else(|_| unreachable!("valid bounds"));
-        for (cell, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (cell, count) in recent.iter().enumerate().filter(|(_, count)| **count > 0) {
             let _ = merged.record_n(latency_top(cell), *count);
         }
         for quantile in QUANTILES {
@@ -154,7 +155,7 @@ impl<'a> Page<'a> {
             self.out.push('\n');
         }
         self.float("_sum", labels, sum_ns as f64 / 1e9);
-        self.integer("_count", labels, counts.iter().sum());
+        self.integer("_count", labels, count);
     }
 
     /// Appends labels to rendered ones, with their escapes.

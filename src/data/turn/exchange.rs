@@ -6,6 +6,7 @@
 
 use super::{Outlet, Turn, Waiting};
 use crate::data::chain::Exchange;
+use crate::data::chain::cx::Core;
 use crate::data::chain::step::Fetched;
 use crate::data::chain::walk::Walk;
 use crate::data::clock::Nanos;
@@ -13,7 +14,7 @@ use crate::data::slot::{Kind, SlotId};
 use crate::data::upstream::Unreached;
 use crate::data::upstream::compose::{cut_short, restore_case};
 use crate::data::upstream::network::ChannelId;
-use crate::data::upstream::table::{Arrived, FlightId, Manner, Sending};
+use crate::data::upstream::table::{Arrived, End, FlightId, Manner, Sending};
 use crate::limits::{TURN_UPSTREAM_ROUNDS_MAX, WALK_NANOS_MAX};
 
 impl Turn {
@@ -147,9 +148,10 @@ impl Turn {
         outlet: &mut dyn Outlet,
     ) {
         let answered_by = self.core.upstreams.asked(flight);
-        self.core.upstreams.observe(flight, self.core.now);
+        self.core.upstreams.observe(flight, self.core.now, &self.core.tally);
         let Some(generation) = self.unpark(slot, Fetched::Message, None) else {
-            return self.core.upstreams.forget(flight, false, self.core.now);
+            let Core { upstreams, now, tally, .. } = &mut self.core;
+            return upstreams.forget(flight, End::Over, *now, tally);
         };
         std::mem::swap(&mut self.walk.message, message);
         self.walk.message_len = len;
@@ -168,22 +170,22 @@ impl Turn {
             Arrived::Ignored | Arrived::Reply(..) => {}
             Arrived::Again(flight, slot, manner) => {
                 let exchange = self.core.upstreams.exchange(flight);
-                self.drop_flight(flight, slot);
+                self.drop_flight(flight, slot, End::Over);
                 let Some(exchange) = exchange else { return };
                 if let Err((id, cause)) = self.send_again(slot, exchange, manner, outlet) {
                     self.unreached(id, cause, outlet);
                 }
             }
             Arrived::Failed(flight, slot, cause) => {
-                self.drop_flight(flight, slot);
+                self.drop_flight(flight, slot, End::Unreached);
                 self.unreached(slot, cause, outlet);
             }
         }
     }
 
     /// Forgets a flight whose query waits on.
-    fn drop_flight(&mut self, flight: FlightId, slot: SlotId) {
-        self.core.upstreams.forget(flight, false, self.core.now);
+    fn drop_flight(&mut self, flight: FlightId, slot: SlotId, end: End) {
+        self.core.upstreams.forget(flight, end, self.core.now, &self.core.tally);
         let mut flights = self.slots.flights(slot);
         if flights[0] == Some(flight) {
             flights.swap(0, 1);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::Carrier;
 use crate::data::clock::{MILLISECOND, Nanos};
-use crate::data::tally::{Counter, Family, Tally};
+use crate::data::tally::{Counter, Family, Latency, Tally};
 
 /// Health, load and latency of one upstream.
 #[repr(align(128))]
@@ -135,6 +135,16 @@ static BOUNDED: Family = Family::counter(
     &["proxy_name", "to"],
     "Queries to an upstream that met a bound: sockets, queries in flight, octets.",
 );
+static DURATION: Family = Family::summary(
+    "corelane_upstream_duration_seconds",
+    &["proxy_name", "to"],
+    "Time from sending a query to an upstream to its reply: of every reply that came in time.",
+);
+static FAILED: Family = Family::counter(
+    "corelane_upstream_failed_total",
+    &["proxy_name", "to", "reason"],
+    "Queries to an upstream that ended without a reply: it was late, or could not be had.",
+);
 
 /// Cells of what workers count of an upstream.
 #[derive(Clone, Copy)]
@@ -159,6 +169,12 @@ pub struct UpstreamCounters {
     pub(super) hedged: Counter,
     /// Queries that met a bound.
     pub(super) bounded: Counter,
+    /// How long replies took.
+    pub(super) duration: Latency,
+    /// Queries whose replies were late.
+    pub(super) late: Counter,
+    /// Queries that could not be sent, or whose connection was lost.
+    pub(super) unreached: Counter,
 }
 
 impl UpstreamCounters {
@@ -187,6 +203,9 @@ impl UpstreamCounters {
             unmixed: repeated("case"),
             hedged: tally.counter(&HEDGED, &[proxy, to]),
             bounded: tally.counter(&BOUNDED, &[proxy, to]),
+            duration: tally.latency(&DURATION, &[proxy, to]),
+            late: tally.counter(&FAILED, &[proxy, to, "late"]),
+            unreached: tally.counter(&FAILED, &[proxy, to, "unreached"]),
         }
     }
 }

@@ -95,6 +95,17 @@ pub enum Arrived {
     Failed(FlightId, SlotId, Unreached),
 }
 
+/// How a flight ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a reply, or nobody waits for one any more.
+    Over,
+    /// Without a reply in time.
+    Late,
+    /// Without a reply that could be had: refused, closed, no message.
+    Unreached,
+}
+
 /// What is sent, and for whom.
 pub(in crate::data) struct Sending<'a> {
     /// The level whose question is asked.
@@ -218,7 +229,7 @@ impl Upstreams {
                 }
             }
             Err(Unreached::NoRoom) => tally.add(counters.bounded, 1),
-            Err(_) => {}
+            Err(_) => tally.add(counters.unreached, 1),
         }
         begun
     }
@@ -507,23 +518,25 @@ impl Upstreams {
     }
 
     /// Takes the time of a reply.
-    pub fn observe(&self, at: FlightId, now: Nanos) {
+    pub fn observe(&self, at: FlightId, now: Nanos, tally: &CoreTally) {
         let Some(flight) = self.flights.get(at as usize).and_then(Option::as_ref) else { return };
         let held = self.channels.at(flight.channel);
         if let Some(known) = held.and_then(|held| self.known_at(held.known)) {
-            known.upstream.cells.observe(now.saturating_sub(flight.sent), now);
+            let took = now.saturating_sub(flight.sent);
+            known.upstream.cells.observe(took, now);
+            tally.latency(known.upstream.counters.duration, took);
         }
     }
 
-    /// Forgets a flight: its query goes on, or is sent by another.
-    pub fn forget(&mut self, at: FlightId, late: bool, now: Nanos) {
+    /// Forgets a flight, which has ended in this way.
+    pub fn forget(&mut self, at: FlightId, end: End, now: Nanos, tally: &CoreTally) {
         let Some(flight) = self.flights.get_mut(at as usize).and_then(Option::take) else { return };
         self.free.push(at);
         let Some(held) = self.channels.at_mut(flight.channel) else { return };
         held.ids.remove(&flight.id);
         held.used = now;
         let known = self.known.get_mut(held.known as usize).and_then(Option::as_mut);
-        if late && held.stream {
+        if end == End::Late && held.stream {
             held.late += 1;
             // A connection by which nothing has come since may lead nowhere any more; what HTTP/2 has
             // not answered keeps its stream, of which there are not many.
@@ -534,6 +547,11 @@ impl Upstreams {
         if let Some(known) = known {
             known.in_flight -= 1;
             known.upstream.cells.ended();
+            match end {
+                End::Over => {}
+                End::Late => tally.add(known.upstream.counters.late, 1),
+                End::Unreached => tally.add(known.upstream.counters.unreached, 1),
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::data::tally::{Counter, Family, Gauge, Kind, Tally};
 use crate::snapshot::Server;
-use crate::store::{Class, Table};
+use crate::store::{Class, Pool, Table};
 
 macro_rules! families {
     ($($static:ident $kind:ident $name:literal [$($label:literal)*] $help:literal;)*) => {
@@ -34,6 +34,12 @@ families! {
         "Entries that had to go before others, by type.";
     ENTRIES Gauge "coredns_cache_entries" ["server" "type" "zones" "view"]
         "Entries in the cache, by type.";
+    BYTES Gauge "corelane_cache_bytes" ["server" "zones" "view"]
+        "Octets of memory that the cache has.";
+    USED Gauge "corelane_cache_used_bytes" []
+        "Octets of memory that all caches have.";
+    BUDGET Gauge "corelane_cache_budget_bytes" []
+        "Octets of memory that all caches together may have.";
 }
 
 /// Values of `type`, by class.
@@ -84,10 +90,21 @@ impl Cells {
     }
 }
 
-/// The sizes of a table, shown once something has been stored.
-pub fn sizes(tally: &Tally, server: &Server, zones: &str, table: &Arc<Table>) -> [Gauge; 2] {
+/// The budget, and what all caches have of it.
+pub fn budget(tally: &Tally, pool: &Arc<Pool>) -> [Gauge; 2] {
+    let (used, limit) = (Arc::clone(pool), Arc::clone(pool));
+    [
+        tally.gauge_fn(&USED, &[], Box::new(move || used.used() as f64)),
+        tally.gauge_fn(&BUDGET, &[], Box::new(move || limit.limit() as f64)),
+    ]
+}
+
+/// The sizes of a table; its entries are shown once something has been stored.
+pub fn sizes(tally: &Tally, server: &Server, zones: &str, table: &Arc<Table>) -> [Gauge; 3] {
     let (at, view) = (&*server.server_label, &*server.view_label);
-    [Class::Success, Class::Denial].map(|class| {
+    let all = Arc::clone(table);
+    let bytes = tally.gauge_fn(&BYTES, &[at, zones, view], Box::new(move || all.bytes() as f64));
+    let [success, denial] = [Class::Success, Class::Denial].map(|class| {
         let table = Arc::clone(table);
         let read = move || {
             let all = table.entries(Class::Success) + table.entries(Class::Denial);
@@ -95,5 +112,6 @@ pub fn sizes(tally: &Tally, server: &Server, zones: &str, table: &Arc<Table>) ->
         };
         let labels = [at, TYPES[class as usize], zones, view];
         tally.gauge_fn(&ENTRIES, &labels, Box::new(read))
-    })
+    });
+    [success, denial, bytes]
 }
