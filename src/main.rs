@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use corelane::control::args::{self, Command, Serve, Source};
 use corelane::control::corefile::{Corefile, Input};
+use corelane::control::hand_over::listen;
 use corelane::control::signals::Signals;
 use corelane::control::supervisor::Supervisor;
 use corelane::control::{
@@ -119,6 +120,8 @@ fn print_migrated(file: &Path) -> ExitCode {
 
 /// Serves until a signal; control runs on this thread.
 fn run(serve: Serve) -> ExitCode {
+    // Before anything is opened.
+    let kept = listen::take();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(corelane::limits::BLOCKING_THREADS_MAX)
@@ -138,7 +141,7 @@ fn run(serve: Serve) -> ExitCode {
                 return ExitCode::from(1);
             }
         };
-        let supervisor = match Supervisor::start(serve, &mut signals).await {
+        let supervisor = match Supervisor::start(serve, kept, &mut signals).await {
             Ok(Some(supervisor)) => supervisor,
             Ok(None) => return ExitCode::SUCCESS,
             Err(message) => {

@@ -30,7 +30,9 @@ harness = false
 const LOCK: &str = "version = 4\n\n[[package]]\nname = \"pieces\"\nversion = \"0.1.0\"\n";
 
 fn library(turns: usize) -> String {
-    format!("pub fn query() {{\n    (0..{turns}).for_each(|n| drop(std::hint::black_box(n)));\n}}\n")
+    format!(
+        "pub fn query() {{\n    (0..{turns}).for_each(|n| drop(std::hint::black_box(n)));\n}}\n"
+    )
 }
 
 fn is_there(program: &str) -> bool {

@@ -5,9 +5,22 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::sys;
+
 /// This process serves, and is the one to watch: a successor says it in the place of the one before.
 pub fn ready() {
     tell(&format!("READY=1\nMAINPID={}", std::process::id()));
+}
+
+/// A reload has begun.
+pub fn reloading() {
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_micros()));
+}
+
+/// The reload has ended, well or not: the words are what `systemctl status` shows, up to their first line's
+/// end.
+pub fn reloaded(words: &str) {
+    tell(&format!("READY=1\nSTATUS={}", words.lines().next().unwrap_or_default()));
 }
 
 /// This process has begun to stop.

@@ -29,7 +29,7 @@ use super::explain::live;
 use super::hand_over::claim::Claim;
 use super::hand_over::link::Link;
 use super::hand_over::offer::{Heard, Offers, Successor};
-use super::hand_over::{Held, claim, standby};
+use super::hand_over::{Held, Inherited, claim, listen, standby};
 use super::node_local::NodeLocal;
 use super::reload::{Reload, Watch};
 use super::signals::{Signals, Word};
@@ -56,6 +56,8 @@ pub struct Supervisor {
     ready: Arc<ready::Readiness>,
     status: Arc<Status>,
     offers: Offers,
+    /// Sockets that somebody else keeps: for a reload that listens on one.
+    kept: Inherited,
     /// Held until the process ends.
     node_local: Option<NodeLocal>,
     /// To whom this process has succeeded: its end of the link is this process's sign of life.
@@ -97,11 +99,16 @@ fn all(errors: &[CorefileError]) -> String {
 }
 
 impl Supervisor {
-    /// Loads the Corefile and starts serving; `None` if a signal to stop came before that.
+    /// Loads the Corefile and starts serving; `None` if a signal to stop came before that. `kept`:
+    /// sockets that were left open for the process.
     ///
     /// # Errors
     /// One text of a line or more: what the operator has to change.
-    pub async fn start(serve: Serve, signals: &mut Signals) -> Result<Option<Self>, String> {
+    pub async fn start(
+        serve: Serve,
+        mut kept: Inherited,
+        signals: &mut Signals,
+    ) -> Result<Option<Self>, String> {
         let claim = claim::begin(serve.hand_over.as_deref()).await?;
         let mut offers = Offers::prepare(serve.hand_over.as_deref())?;
         let corefile = source::load(&serve).map_err(|errors| all(&errors))?;
@@ -126,9 +133,7 @@ impl Supervisor {
             _ = waits.join_all() => {}
             () = signals.stop() => return Ok(None),
         }
-        if let Some(claim) = &claim {
-            graph.inherited = claim.take().await?;
-        }
+        graph.inherited = inherit(claim.as_ref(), &mut kept).await?;
         let node_local = NodeLocal::raise(serve.node_local.clone(), &mut graph.inherited).await?;
         admin
             .adopt(endpoints(&graph, &crew), &mut graph.inherited.http)
@@ -136,14 +141,15 @@ impl Supervisor {
         graph.bind(&mut ground).map_err(|error| error.to_string())?;
         status.set(&corefile, &graph);
         graph.inherited.drop_rest();
+        listen::tell(&kept, &graph.snapshot.listeners);
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
         let predecessor = succeed(claim, &crew, &status, graph.snapshot.generation).await?;
         offers.open()?;
         node_local.iter().for_each(NodeLocal::settle);
-        let build_info = admin::process::build_info(&crew.tally);
-        let reload = Reload::new(&crew.tally);
         let mut this = Self {
+            _build_info: admin::process::build_info(&crew.tally),
+            reload: Reload::new(&crew.tally),
             serve,
             crew,
             admin,
@@ -152,13 +158,12 @@ impl Supervisor {
             streaming: Vec::new(),
             sinks: HashMap::new(),
             numbers,
-            reload,
             ready,
             status,
             offers,
+            kept,
             node_local,
             _predecessor: predecessor,
-            _build_info: build_info,
         };
         this.begin_graph();
         Ok(Some(this))
@@ -241,15 +246,21 @@ impl Supervisor {
 
     /// Gives the successor descriptors of all that is served, workers in their order.
     async fn give(&mut self) {
-        let mut all = Vec::new();
+        let (mut all, mut unserved) = (Vec::new(), self.kept.kept().unwrap_or_default());
         for listener in &self.graph.snapshot.listeners {
+            unserved.take(listener.address);
             let (address, sockets) = (listener.address, &listener.sockets);
-            all.extend(sockets.udp.iter().map(|one| (Held::Udp(address), one.as_fd())));
-            all.extend(sockets.tcp.iter().map(|one| (Held::Tcp(address), one.as_fd())));
+            let (udp, tcp) = (sockets.udp.iter(), sockets.tcp.iter());
+            let kept = sockets.kept;
+            all.extend(udp.map(|one| (Held::Udp(address), one.as_fd(), kept.udp)));
+            all.extend(tcp.map(|one| (Held::Tcp(address), one.as_fd(), kept.tcp)));
         }
-        all.extend(self.node_local.iter().flat_map(NodeLocal::held));
+        all.extend(unserved.all());
+        let node_local = self.node_local.iter().flat_map(NodeLocal::held);
+        all.extend(node_local.map(|(held, one)| (held, one, false)));
         let http = self.admin.sockets();
-        all.extend(http.iter().map(|(address, socket)| (Held::Http(*address), socket.as_fd())));
+        let http = http.iter().map(|(address, one)| (Held::Http(*address), one.as_fd(), false));
+        all.extend(http);
         self.offers.give(&all).await;
     }
 
@@ -308,10 +319,12 @@ impl Supervisor {
     /// Has the Corefile read again, and swaps if it builds.
     async fn reload_now(&mut self, signals: &mut Signals) -> Result<(), ReloadError> {
         tracing::info!("Reloading");
+        notify::reloading();
         let result = match source::load(&self.serve) {
             Ok(corefile) => self.swap(&corefile, signals).await,
             Err(errors) => Err(ReloadError::Failed(all(&errors))),
         };
+        tell_systemd(&result);
         match &result {
             Ok(()) => tracing::info!("Reloading complete"),
             Err(error) => tracing::error!("Restart failed: {error}"),
@@ -337,7 +350,9 @@ impl Supervisor {
         let mut graph = compile::compile(planned, corefile.hash, &mut self.ground())
             .map_err(|error| failed(&error))?;
         self.wait(graph.start_early(), signals).await.map_err(ReloadError::Ended)?;
+        graph.inherited = again(&self.kept).map_err(|error| failed(&error))?;
         graph.bind(&mut self.ground()).map_err(|error| failed(&error))?;
+        graph.inherited.drop_rest();
         self.admin.set(endpoints(&graph, &self.crew)).map_err(|error| failed(&error))?;
         if let Err(error) = run_hooks(std::mem::take(&mut graph.at_start)) {
             // The old end points come back: they were open a moment ago.
@@ -390,7 +405,10 @@ impl Supervisor {
             }
             Watch::Changed(corefile) => {
                 tracing::info!("Reloading");
-                match self.swap(&corefile, signals).await {
+                notify::reloading();
+                let result = self.swap(&corefile, signals).await;
+                tell_systemd(&result);
+                match result {
                     Err(ReloadError::Ended(word)) => return Some(word),
                     Ok(()) => {
                         self.reload.done(&corefile.hash);
@@ -498,6 +516,33 @@ async fn succeed(
     let link = claim.serving().await?;
     status.succeed();
     Ok(Some(link))
+}
+
+/// Tells systemd how a reload has ended.
+fn tell_systemd(result: &Result<(), ReloadError>) {
+    match result {
+        Ok(()) => notify::reloaded("the Corefile is loaded"),
+        // What the process is told next is that it stops.
+        Err(ReloadError::Ended(_)) => {}
+        Err(error) => notify::reloaded(&format!("an older Corefile serves: {error}")),
+    }
+}
+
+/// What is bound already: by the server that this process succeeds, and by whoever keeps sockets for it.
+/// Those that the server had of the latter are kept for this process, too.
+async fn inherit(claim: Option<&Claim>, kept: &mut Inherited) -> Result<Inherited, String> {
+    let mut inherited = match claim {
+        Some(claim) => claim.take().await?,
+        None => Inherited::default(),
+    };
+    kept.complete(again(&inherited)?);
+    inherited.complete(again(kept)?);
+    Ok(inherited)
+}
+
+/// Sockets that somebody else keeps, to be taken from.
+fn again(kept: &Inherited) -> Result<Inherited, String> {
+    kept.kept().map_err(|error| format!("sockets that were given: {error}"))
 }
 
 async fn retire_soon(wanted: bool) {

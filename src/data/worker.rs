@@ -58,6 +58,8 @@ pub struct Seat {
 struct Port {
     listener: u32,
     datagrams: Datagrams,
+    /// Somebody else has the socket too, and keeps it when the process ends.
+    kept: bool,
     /// Replies that are not of the batch at hand; `late_len` of them.
     late: Vec<Lane>,
     late_len: usize,
@@ -207,6 +209,7 @@ impl Worker {
                 // Once more, for what came after the reactor last looked; not until it is quiet,
                 // which on a busy node it never is.
                 emptied = true;
+                self.stop_receiving(|port| port.kept);
                 self.pause().await;
                 self.last_datagrams(|_| true);
             } else if more {
@@ -273,12 +276,14 @@ impl Worker {
                 Mail::Drain(ending) => {
                     self.draining = Some(ending);
                     self.ports.streams.drain(ending);
-                    if ending == Ending::HandedOn {
-                        self.ports.ports.iter_mut().for_each(|port| port.datagrams.stop());
-                    }
+                    self.stop_receiving(|_| ending == Ending::HandedOn);
                 }
             }
         }
+    }
+
+    fn stop_receiving(&mut self, of: impl Fn(&Port) -> bool) {
+        self.ports.ports.iter_mut().filter(|port| of(port)).for_each(|port| port.datagrams.stop());
     }
 
     fn adopt(&mut self) {
@@ -320,6 +325,7 @@ impl Worker {
                     ports.push(Port {
                         listener: listener.id,
                         datagrams: Datagrams::open(self.seat.engine, udp.try_clone()?, local)?,
+                        kept: listener.sockets.kept.udp,
                         late: Vec::new(),
                         late_len: 0,
                         unsent: 0,
@@ -330,8 +336,9 @@ impl Worker {
                 streams.reconfigure(listener.id, listener.timeouts);
                 continue;
             }
+            let ending = if listener.sockets.kept.tcp { Ending::HandedOn } else { Ending::Closed };
             for tcp in listener.sockets.tcp_of(worker) {
-                streams.open(listener.id, tcp.try_clone()?, listener.timeouts)?;
+                streams.open(listener.id, tcp.try_clone()?, listener.timeouts, ending)?;
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-"""Checks what lies in deploy/: manifests, chart, scripts, rules, dashboards, unit.
+"""Checks what lies in deploy/: manifests, chart, scripts, rules, dashboards, units.
 
 Everything is rendered with the programs that operators use, and validated by the API's schemas. A
 program that is not here is named in a line `skipped: …`. Exit status 1 and a line for each fault.
@@ -294,13 +294,21 @@ def observability():
         run("promtool", "test", "rules", folder / "corelane.rules.test.yaml")
 
 
-def unit():
+# Of ten; what is left is that it talks to the network.
+EXPOSURE_TENTHS_MAX = 20
+
+
+def units():
     if here("systemd-analyze"):
-        text = (DEPLOY / "systemd/corelane.service").read_text()
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, "corelane.service")
-            path.write_text(text.replace("/usr/bin/corelane", str(CORELANE)))
-            run("systemd-analyze", "verify", "--man=no", path)
+            paths = [pathlib.Path(folder, name) for name in ("corelane.service", "corelane.socket")]
+            for path in paths:
+                text = (DEPLOY / "systemd" / path.name).read_text()
+                path.write_text(text.replace("/usr/bin/corelane", str(CORELANE)))
+            done = run("systemd-analyze", "verify", "--man=no", *paths)
+            if done.stderr.strip():
+                fault(f"units: {done.stderr.strip()}")
+            run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_TENTHS_MAX}", paths[0])
 
 
 def image():
@@ -330,7 +338,7 @@ def image():
         run("unshare", "--net", "--mount", sys.executable, script, rootfs)
 
 
-for check in (kustomize, script, chart, observability, unit, image):
+for check in (kustomize, script, chart, observability, units, image):
     check()
 for line in faults:
     print(line)

@@ -8,6 +8,7 @@ mod node_local;
 #[path = "../ports/mod.rs"]
 mod ports;
 mod server;
+mod systemd;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
@@ -102,6 +103,18 @@ fn systemd_is_told_who_serves() {
     command.env("NOTIFY_SOCKET", folder.path().join("notify"));
     let mut old = folder.start_by(&mut command, "old", &[]);
     assert_eq!(told(), format!("READY=1\nMAINPID={}", old.id()));
+    for (corefile, status) in [
+        (corefile(port.number, "debug"), "STATUS=the Corefile is loaded"),
+        (corefile(port.number, "nonsense"), "STATUS=an older Corefile serves: Corefile:3:2: "),
+        (corefile(port.number, ""), "STATUS=the Corefile is loaded"),
+    ] {
+        folder.write("Corefile", &corefile);
+        old.signal("USR1");
+        let words = told();
+        assert!(words.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{words}");
+        let words = told();
+        assert!(words.starts_with(&format!("READY=1\n{status}")), "{words}");
+    }
     old.signal("USR2");
     let words = told();
     let number = words.strip_prefix("READY=1\nMAINPID=").and_then(|text| text.parse().ok());

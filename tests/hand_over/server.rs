@@ -83,6 +83,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts one by a command whose output goes to this file.
+    pub fn new(mut command: Command, output: PathBuf) -> Self {
+        Self { child: command.spawn().unwrap(), output }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -86,7 +86,7 @@ impl Claim {
             let answer = self.link.answer().await;
             match answer.map_err(|error| format!("hand-over: {error}"))? {
                 None => return Ok(inherited),
-                Some((Word::Given { held, more }, descriptors)) => {
+                Some((Word::Given { held, more, kept }, descriptors)) => {
                     count += descriptors.len();
                     let told = held.len() == descriptors.len();
                     if !told || count > HAND_OVER_DESCRIPTORS_TOTAL_MAX {
@@ -94,6 +94,7 @@ impl Claim {
                     }
                     let pairs: Vec<(_, OwnedFd)> = held.iter().zip(descriptors).collect();
                     pairs.into_iter().for_each(|(held, one)| inherited.add(held, one));
+                    kept.iter().for_each(|held| inherited.mark_kept(held));
                     if !more {
                         return Ok(inherited);
                     }

@@ -19,6 +19,9 @@
 //! With the sockets of DNS come those of health, readiness and metrics: until the successor has them
 //! the other answers there, and what has come to it is answered before it ends. No probe is refused.
 //!
+//! Sockets that systemd holds for the process ([`listen`]) are taken in the same way, and go from a server
+//! to its successor with the word that somebody keeps them.
+//!
 //! The messages are packets of JSON on a Unix socket, descriptors beside them (SCM_RIGHTS) in the order
 //! in which the message names them: `hello` and `welcome` with the version of this protocol, `take` and
 //! one or more `given`, `serving`; `refused` with the reason instead of any answer. Whoever says hello
@@ -27,17 +30,19 @@
 
 pub mod claim;
 pub mod link;
+pub mod listen;
 pub mod offer;
 pub mod standby;
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::transport::sockets::Given;
+use crate::data::transport::sockets::{Given, Kept};
 
 /// Tells a process that it is to succeed the one that has started it.
 pub const VARIABLE: &str = "CORELANE_HAND_OVER";
@@ -72,6 +77,9 @@ pub enum Word {
         held: Vec<Held>,
         /// Whether more messages follow.
         more: bool,
+        /// Those of which somebody else keeps the sockets.
+        #[serde(default)]
+        kept: Vec<Held>,
     },
     /// The successor serves.
     Serving,
@@ -122,6 +130,15 @@ impl Inherited {
         }
     }
 
+    /// Notes that somebody else keeps the sockets of an address.
+    fn mark_kept(&mut self, held: &Held) {
+        match held {
+            Held::Udp(address) => self.at(*address).kept.udp = true,
+            Held::Tcp(address) => self.at(*address).kept.tcp = true,
+            Held::Http(_) | Held::Rules | Held::Interface => {}
+        }
+    }
+
     fn at(&mut self, address: SocketAddr) -> &mut Given {
         let index = self.sockets.iter().position(|(other, _)| *other == address);
         let index = index.unwrap_or_else(|| {
@@ -131,10 +148,61 @@ impl Inherited {
         &mut self.sockets[index].1
     }
 
-    /// Takes the sockets of an address.
+    /// Takes the sockets of an address; of the wildcard of both families, those of IPv4 that somebody
+    /// keeps for themselves, too.
     pub fn take(&mut self, address: SocketAddr) -> Given {
-        let index = self.sockets.iter().position(|(other, _)| *other == address);
-        index.map(|index| self.sockets.swap_remove(index).1).unwrap_or_default()
+        let mut given = self.take_if(|other, _| *other == address).unwrap_or_default();
+        if address.ip() == Ipv6Addr::UNSPECIFIED {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            let is_kept = |kept: Kept| kept != Kept::default();
+            let more = self.take_if(|other, given| *other == v4 && is_kept(given.kept));
+            let more = more.unwrap_or_default();
+            given.udp.extend(more.udp);
+            given.tcp.extend(more.tcp);
+            given.kept.udp |= more.kept.udp;
+            given.kept.tcp |= more.kept.tcp;
+        }
+        given
+    }
+
+    fn take_if(&mut self, wanted: impl Fn(&SocketAddr, &Given) -> bool) -> Option<Given> {
+        let index = self.sockets.iter().position(|(address, given)| wanted(address, given))?;
+        Some(self.sockets.swap_remove(index).1)
+    }
+
+    /// The sockets that somebody keeps, once more.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn kept(&self) -> io::Result<Self> {
+        let mut kept = Self::default();
+        for (held, descriptor, is_kept) in self.all() {
+            if is_kept {
+                kept.add(&held, descriptor.try_clone_to_owned()?);
+                kept.mark_kept(&held);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The sockets, each with whether somebody keeps it.
+    pub fn all(&self) -> impl Iterator<Item = (Held, BorrowedFd<'_>, bool)> {
+        self.sockets.iter().flat_map(|(address, given)| {
+            let kept = given.kept;
+            let udp = given.udp.iter();
+            let udp = udp.map(move |one| (Held::Udp(*address), one.as_fd(), kept.udp));
+            let tcp = given.tcp.iter();
+            udp.chain(tcp.map(move |one| (Held::Tcp(*address), one.as_fd(), kept.tcp)))
+        })
+    }
+
+    /// Adds the sockets of addresses of which there are none.
+    pub fn complete(&mut self, others: Self) {
+        for (address, given) in others.sockets {
+            if !self.sockets.iter().any(|(other, _)| *other == address) {
+                self.sockets.push((address, given));
+            }
+        }
     }
 
     /// Closes what nobody has taken; gives the addresses.
@@ -174,15 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_had_again_and_covers_the_wildcard_of_both_families() {
+        let (v4, v6) = ("0.0.0.0:5300".parse().unwrap(), "[::]:5300".parse().unwrap());
+        let other = "127.0.0.1:5300".parse().unwrap();
+        let mut inherited = Inherited::default();
+        for held in [Held::Udp(v4), Held::Udp(v6), Held::Udp(other)] {
+            inherited.add(&held, UdpSocket::bind("127.0.0.1:0").unwrap().into());
+        }
+        inherited.mark_kept(&Held::Udp(v4));
+        let given = inherited.kept().unwrap().take(v6);
+        assert_eq!((given.udp.len(), given.kept), (1, Kept { udp: true, tcp: false }));
+        assert_eq!(inherited.take(v6).udp.len(), 2);
+        assert_eq!(inherited.drop_rest(), [other]);
+    }
+
+    #[test]
     fn words_are_read_as_they_were_written_and_may_say_more() {
         let held = vec![Held::Tcp("[::]:53".parse().unwrap()), Held::Rules];
-        let hello = Word::Hello { version: 1, http: true };
-        for word in [Word::Take, Word::Given { held, more: true }, hello] {
+        let kept = held.clone();
+        let given = Word::Given { held, more: true, kept };
+        for word in [Word::Take, given, Word::Hello { version: 1, http: true }] {
             let text = serde_json::to_string(&word).unwrap();
             assert_eq!(serde_json::from_str::<Word>(&text).unwrap(), word, "{text}");
         }
         let later = r#"{"hello":{"version":1,"name":"corelane 9"}}"#;
         let plain = Word::Hello { version: 1, http: false };
         assert_eq!(serde_json::from_str::<Word>(later).unwrap(), plain);
+        let earlier = r#"{"given":{"held":[],"more":false}}"#;
+        let nothing = Word::Given { held: Vec::new(), more: false, kept: Vec::new() };
+        assert_eq!(serde_json::from_str::<Word>(earlier).unwrap(), nothing);
     }
 }

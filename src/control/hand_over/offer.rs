@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
 
 use super::link::Link;
-use super::{BY_STDIN, Held, VARIABLE, VERSION, Word, own_command};
+use super::{BY_STDIN, Held, VARIABLE, VERSION, Word, listen, own_command};
 use crate::limits::{HAND_OVER_DESCRIPTORS_MAX, HAND_OVER_SECONDS_MAX};
 use crate::sys;
 
@@ -123,6 +123,10 @@ impl Offers {
             let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
             let stdin = Stdio::from(OwnedFd::from(theirs));
             let mut command = Command::new(&program);
+            // What systemd has left open is not left open for the child: it is handed over.
+            for name in listen::VARIABLES {
+                command.env_remove(name);
+            }
             let child = command.args(&args).env(VARIABLE, BY_STDIN).stdin(stdin).spawn()?;
             Ok((Link::new(ours)?, child))
         };
@@ -228,20 +232,23 @@ impl Offers {
         }
     }
 
-    /// Gives the successor what it has asked for, descriptors in the order of their names.
-    pub async fn give(&mut self, all: &[(Held, BorrowedFd<'_>)]) {
+    /// Gives the successor what it has asked for, descriptors in the order of their names, each with
+    /// whether somebody else keeps it.
+    pub async fn give(&mut self, all: &[(Held, BorrowedFd<'_>, bool)]) {
         let Some(successor) = &mut self.successor else { return };
         let known = |held: &Held| successor.http || !matches!(held, Held::Http(_));
-        let all: Vec<_> = all.iter().filter(|(held, _)| known(held)).collect();
+        let all: Vec<_> = all.iter().filter(|(held, ..)| known(held)).collect();
         let mut parts = all.chunks(HAND_OVER_DESCRIPTORS_MAX).peekable();
         if parts.peek().is_none() {
-            let nothing = Word::Given { held: Vec::new(), more: false };
+            let nothing = Word::Given { held: Vec::new(), more: false, kept: Vec::new() };
             let _ = successor.link.say(&nothing, &[]).await;
         }
         while let Some(part) = parts.next() {
-            let held = part.iter().map(|(held, _)| held.clone()).collect();
-            let descriptors: Vec<_> = part.iter().map(|(_, one)| *one).collect();
-            let word = Word::Given { held, more: parts.peek().is_some() };
+            let held = part.iter().map(|(held, ..)| held.clone()).collect();
+            let kept = part.iter().filter(|(.., is_kept)| *is_kept);
+            let kept = kept.map(|(held, ..)| held.clone()).collect();
+            let descriptors: Vec<_> = part.iter().map(|(_, one, _)| *one).collect();
+            let word = Word::Given { held, more: parts.peek().is_some(), kept };
             if let Err(error) = successor.link.say(&word, &descriptors).await {
                 return self.lose(&error.to_string());
             }

@@ -7,7 +7,13 @@
 //!
 //! A process that takes another's place is given that one's sockets, with what waits in them: then
 //! there are at least as many as it was given, and a worker may read several.
+//!
+//! Sockets that a third party keeps (systemd, by a socket unit) outlive the process: what they hold when
+//! it ends waits for the next. None is bound beside them, since what that held would be lost with it, nor
+//! would the kernel allow one of another user. Where there are fewer of them than workers, the workers read
+//! the same sockets: each datagram then wakes all that sleep, and one gets it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -44,6 +50,8 @@ pub struct Sockets {
     pub udp: Vec<UdpSocket>,
     /// Likewise, not blocking.
     pub tcp: Vec<TcpListener>,
+    /// Which of them somebody else has, too.
+    pub kept: Kept,
     /// Octets of receive buffer that the kernel granted to each UDP socket.
     pub receive_bytes: usize,
 }
@@ -55,6 +63,17 @@ pub struct Given {
     pub udp: Vec<UdpSocket>,
     /// Listening for streams.
     pub tcp: Vec<TcpListener>,
+    /// Which of them somebody else has, too.
+    pub kept: Kept,
+}
+
+/// Which sockets of an address somebody else has, too, and keeps when the process ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those for datagrams.
+    pub udp: bool,
+    /// Those for streams.
+    pub tcp: bool,
 }
 
 /// An address could not be listened on.
@@ -92,7 +111,8 @@ impl Sockets {
     /// None at all: of a listener that only its address is known of any more.
     pub fn none(address: SocketAddr) -> Self {
         let (udp, tcp) = (Vec::new(), Vec::new());
-        Self { address, local: address, workers: 1, udp, tcp, receive_bytes: 0 }
+        let kept = Kept::default();
+        Self { address, local: address, workers: 1, udp, tcp, kept, receive_bytes: 0 }
     }
 
     /// Binds `workers` pairs of sockets to `address`.
@@ -117,11 +137,13 @@ impl Sockets {
         steering: Steering,
         given: Given,
     ) -> Result<Self, BindError> {
-        let Given { udp, tcp } = given;
+        let Given { udp, tcp, kept } = given;
         let alone = |bound: usize, e: &io::Error| bound > 0 && e.kind() == io::ErrorKind::AddrInUse;
         let adopted = !udp.is_empty();
-        let mut sockets = Self { workers, udp, tcp, ..Self::none(address) };
-        while sockets.tcp.len() < workers {
+        let udp_wanted = if kept.udp { udp.len() } else { workers };
+        let tcp_wanted = if kept.tcp { tcp.len() } else { workers };
+        let mut sockets = Self { workers, udp, tcp, kept, ..Self::none(address) };
+        while sockets.tcp.len() < tcp_wanted {
             match listen(address, Type::STREAM).and_then(|tcp| {
                 tcp.listen(TCP_BACKLOG_CONNECTIONS)?;
                 Ok(tcp)
@@ -131,7 +153,7 @@ impl Sockets {
                 Err(error) => return Err(failed("tcp", address, error)),
             }
         }
-        while sockets.udp.len() < workers {
+        while sockets.udp.len() < udp_wanted {
             match listen(address, Type::DGRAM) {
                 Ok(udp) => sockets.udp.push(udp.into()),
                 Err(error) if alone(sockets.udp.len(), &error) => break,
@@ -151,12 +173,29 @@ impl Sockets {
 
     /// What a worker receives datagrams from.
     pub fn udp_of(&self, worker: usize) -> impl Iterator<Item = &UdpSocket> {
-        self.udp.iter().skip(worker).step_by(self.workers.max(1))
+        let (first, step) = self.share(worker, &self.udp, UdpSocket::local_addr);
+        self.udp.iter().skip(first).step_by(step)
     }
 
     /// What a worker accepts connections from.
     pub fn tcp_of(&self, worker: usize) -> impl Iterator<Item = &TcpListener> {
-        self.tcp.iter().skip(worker).step_by(self.workers.max(1))
+        let (first, step) = self.share(worker, &self.tcp, TcpListener::local_addr);
+        self.tcp.iter().skip(first).step_by(step)
+    }
+
+    /// A worker's first socket, and how far the next is: its own where each address has one for every
+    /// worker (there are two where the families of a wildcard are apart), otherwise all.
+    fn share<S>(
+        &self,
+        worker: usize,
+        sockets: &[S],
+        local: impl Fn(&S) -> io::Result<SocketAddr>,
+    ) -> (usize, usize) {
+        let locals: BTreeSet<_> = sockets.iter().filter_map(|one| local(one).ok()).collect();
+        match sockets.len() < locals.len() * self.workers {
+            true => (0, 1),
+            false => (worker, self.workers.max(1)),
+        }
     }
 }
 
@@ -167,13 +206,16 @@ impl Sockets {
 pub fn prepare(given: &Given) -> io::Result<()> {
     for tcp in &given.tcp {
         tcp.set_nonblocking(true)?;
-        let _ = SockRef::from(tcp).set_reuse_port(true);
     }
     for udp in &given.udp {
         udp.set_nonblocking(true)?;
         let (socket, local) = (SockRef::from(udp), udp.local_addr()?);
-        let _ = socket.set_reuse_port(true);
-        widen(&socket);
+        // A unit's ReceiveBuffer may be more than this process would be granted.
+        let fresh = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
+        widen(&SockRef::from(&fresh));
+        if fresh.recv_buffer_size()? > socket.recv_buffer_size()? {
+            widen(&socket);
+        }
         if local.ip().is_unspecified() {
             set_pktinfo(udp, local.is_ipv6())?;
         }
@@ -332,6 +374,30 @@ mod tests {
         assert_eq!(hashed, [0, 64]);
         let spread = flow(&bound(Steering::Spread));
         assert!(spread[0] > 0 && spread[1] > 0 && spread[0] + spread[1] == 64, "{spread:?}");
+    }
+
+    /// Sockets of two workers, of which somebody else has bound the first so many.
+    fn kept(udp: usize, tcp: usize) -> Sockets {
+        let mut bound = bound(Steering::Hash);
+        bound.udp.truncate(udp);
+        bound.tcp.truncate(tcp);
+        let kept = Kept { udp: udp > 0, tcp: tcp > 0 };
+        let given = Given { udp: bound.udp, tcp: bound.tcp, kept };
+        Sockets::complete(bound.local, 2, Steering::Hash, given).unwrap()
+    }
+
+    #[test]
+    fn workers_share_what_is_kept_and_nothing_is_bound_beside_it() {
+        let one = kept(1, 0);
+        assert_eq!((one.udp.len(), one.tcp.len()), (1, 2));
+        assert_eq!([0, 1].map(|worker| one.udp_of(worker).count()), [1, 1]);
+        assert_eq!([0, 1].map(|worker| one.tcp_of(worker).count()), [1, 1]);
+        let all: Vec<_> = (0..2).flat_map(|worker| one.tcp_of(worker)).collect();
+        assert_ne!(all[0].as_raw_fd(), all[1].as_raw_fd());
+        let two = kept(2, 1);
+        let all: Vec<_> = (0..2).flat_map(|worker| two.udp_of(worker)).collect();
+        assert_ne!(all[0].as_raw_fd(), all[1].as_raw_fd());
+        assert_eq!([0, 1].map(|worker| two.tcp_of(worker).count()), [1, 1]);
     }
 
     #[test]

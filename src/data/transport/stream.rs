@@ -110,6 +110,8 @@ pub(super) struct Listener {
     id: u32,
     timeouts: Cell<Timeouts>,
     connections: Cell<usize>,
+    /// What becomes of its socket, if nobody says otherwise.
+    ending: Ending,
     closed: Cell<Option<Ending>>,
     /// Of the task that accepts.
     waker: RefCell<Option<Waker>>,
@@ -131,7 +133,8 @@ impl Listener {
     }
 
     fn close(&self, ending: Ending) {
-        self.closed.set(Some(ending));
+        let is_handed_on = [ending, self.ending].contains(&Ending::HandedOn);
+        self.closed.set(Some(if is_handed_on { Ending::HandedOn } else { Ending::Closed }));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -197,6 +200,7 @@ impl Streams {
     }
 
     /// Accepts connections from now on. `socket` must not block; a clone of it may live elsewhere.
+    /// `ending`: whether another process has it too, and goes on with it after us.
     ///
     /// # Errors
     /// The runtime cannot watch the socket.
@@ -205,12 +209,14 @@ impl Streams {
         listener_id: u32,
         socket: std::net::TcpListener,
         timeouts: Timeouts,
+        ending: Ending,
     ) -> io::Result<()> {
         let socket = TcpListener::from_std(socket)?;
         let listener = Rc::new(Listener {
             id: listener_id,
             timeouts: Cell::new(timeouts),
             connections: Cell::new(0),
+            ending,
             closed: Cell::new(None),
             waker: RefCell::new(None),
         });

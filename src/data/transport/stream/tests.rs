@@ -48,7 +48,7 @@ impl Bench {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        streams.open(LISTENER, socket, timeouts).unwrap();
+        streams.open(LISTENER, socket, timeouts, Ending::Closed).unwrap();
         Self { streams, address, tally, counters }
     }
 
