@@ -113,6 +113,7 @@ impl Carrier {
                     let len = buffers.queries.len_of(index);
                     stream.output.extend_from_slice(&(len as u16).to_be_bytes());
                     stream.output.extend_from_slice(&buffers.queries.buffer(index)[..len]);
+                    stream.protect()?;
                 }
                 stream.write().map(|()| count)
             }
@@ -158,12 +159,18 @@ impl Carrier {
 }
 
 impl Stream {
+    /// With TLS, makes what is to be written a record. There is one for each query: some servers
+    /// read no further than to the first message of a record until another comes.
+    fn protect(&mut self) -> io::Result<()> {
+        if let Some((_, session)) = &mut self.tls {
+            session.writer().write_all(&self.output)?;
+            self.output.clear();
+        }
+        Ok(())
+    }
+
     fn write(&mut self) -> io::Result<()> {
         if let Some((_, session)) = &mut self.tls {
-            if !self.output.is_empty() {
-                let count = session.writer().write(&self.output)?;
-                self.output.drain(..count);
-            }
             while session.wants_write() {
                 if none_if_it_would_block(session.write_tls(&mut self.socket))? == 0 {
                     break;
@@ -237,6 +244,8 @@ fn connect(
             let name = ServerName::IpAddress(target.ip().into());
             let session = ClientConnection::new(Arc::clone(config), name);
             let mut session = Box::new(session.map_err(io::Error::other)?);
+            // What a server does not take is bounded by the queries that may be outstanding.
+            session.set_buffer_limit(None);
             while session.is_handshaking() {
                 session.complete_io(&mut socket)?;
             }

@@ -3,6 +3,8 @@
 //! A task makes the connection, writes what the turn has added, reads and frames (RFC 1035 section
 //! 4.2.2) what comes. Queries are pipelined, replies come in any order (RFC 7766 section 6.2.1.1). It
 //! ends when the turn closes the channel or the connection fails, and says so then, with the cause.
+//! In TLS each query is a record of its own: a server that reads one message whenever its socket is
+//! readable would leave what else a record holds until the next one comes, or for ever (NSD 4.6 does).
 //!
 //! Guarantees: what is not taken by the upstream is bounded ([`UPSTREAM_OUT_BYTES_MAX`]), what we do
 //! not take stops the reading; a connection that is not made in time has failed. A length of zero and
@@ -10,10 +12,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -126,9 +129,37 @@ impl Connection {
     }
 
     /// Writes and reads until the connection is over.
-    async fn carry(&self, stream: impl AsyncRead + AsyncWrite + Unpin, inbox: &Inbox) -> Unreached {
+    async fn carry(&self, stream: impl Messages, inbox: &Inbox) -> Unreached {
         let mut carried = Carried { stream, read: Vec::new(), writing: Vec::new(), written: 0 };
         poll_fn(|cx| carried.poll(self, inbox, cx)).await
+    }
+}
+
+/// A stream that messages are written to.
+trait Messages: AsyncRead + AsyncWrite + Unpin {
+    /// Takes octets, which begin where it has stopped taking before; says how many.
+    fn poll_take(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>>;
+}
+
+impl Messages for TcpStream {
+    fn poll_take(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, octets)
+    }
+}
+
+impl Messages for TlsStream<TcpStream> {
+    /// All of them, each in a record of its own, once the records before have left: that bounds what
+    /// the session holds, which has no bound itself. They leave together when they are flushed.
+    fn poll_take(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(Pin::new(&mut *self).poll_flush(cx))?;
+        let mut records = self.get_mut().1.writer();
+        let mut rest = octets;
+        while let Front::Message(_, after) = framing::front(rest) {
+            records.write_all(&rest[..rest.len() - after.len()])?;
+            rest = after;
+        }
+        records.write_all(rest)?;
+        Poll::Ready(Ok(octets.len()))
     }
 }
 
@@ -141,7 +172,7 @@ struct Carried<S> {
     written: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Carried<S> {
+impl<S: Messages> Carried<S> {
     fn poll(
         &mut self,
         connection: &Connection,
@@ -167,14 +198,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carried<S> {
                 self.written = 0;
                 std::mem::swap(&mut self.writing, &mut *connection.out.borrow_mut());
             }
-            let stream = Pin::new(&mut self.stream);
             if self.writing.is_empty() {
-                return match stream.poll_flush(cx) {
+                return match Pin::new(&mut self.stream).poll_flush(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(cause_of(&error)),
                     _ => Poll::Pending,
                 };
             }
-            match stream.poll_write(cx, &self.writing[self.written..]) {
+            match self.stream.poll_take(cx, &self.writing[self.written..]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Unreached::Closed),
                 Poll::Ready(Ok(count)) => self.written += count,
@@ -255,7 +285,10 @@ async fn connect(upstream: &Upstream) -> Result<Stream, Unreached> {
     let TlsTarget { server_name, config } = tls;
     let connector = TlsConnector::from(Arc::clone(config));
     match connector.connect(server_name.clone(), tcp).await {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(mut stream) => {
+            stream.get_mut().1.set_buffer_limit(None);
+            Ok(Stream::Tls(Box::new(stream)))
+        }
         Err(_) => Err(Unreached::Tls),
     }
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_rustls::TlsAcceptor;
@@ -223,6 +223,43 @@ fn tls_carries_what_tcp_does_and_refuses_another_name() {
         });
         let plain = upstream(address.await, Carrier::Tls(tls(&client, "dns.example")));
         assert_eq!(cause(&mut asking(&plain, &[b"one"])).await, Unreached::Tls);
+    });
+}
+
+#[test]
+fn a_query_by_tls_is_a_record_of_its_own() {
+    run(async {
+        let (client, acceptor) = certified(&[]);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let address = server(move |stream| async move {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            loop {
+                // What one record holds.
+                let record = stream.fill_buf().await.unwrap().to_vec();
+                stream.consume(record.len());
+                if record.is_empty() || tell.send(record).is_err() {
+                    return;
+                }
+            }
+        });
+        let good = upstream(address.await, Carrier::Tls(tls(&client, "dns.example")));
+        let long = [7; 20_000];
+        let mut wires = asking(&good, &[b"one", b"three", &long, b"two"]);
+        for expected in [&b"\0\x03one"[..], b"\0\x05three"] {
+            assert_eq!(told.recv().await.unwrap(), expected);
+        }
+        let (first, second) = (told.recv().await.unwrap(), told.recv().await.unwrap());
+        assert_eq!([first, second].concat()[..], [&20_000u16.to_be_bytes()[..], &long].concat());
+        assert_eq!(told.recv().await.unwrap(), b"\0\x03two");
+        // As those that come while the connection is there.
+        for query in [b"four", b"five"] {
+            wires.ask(CHANNEL, query).expect("room");
+        }
+        for expected in [b"\0\x04four", b"\0\x04five"] {
+            assert_eq!(told.recv().await.unwrap(), expected);
+        }
+        wires.close(CHANNEL);
+        assert_eq!(told.recv().await, None);
     });
 }
 
