@@ -4,7 +4,7 @@ CARGO ?= cargo
 PORT ?= 1053
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance screenshots image
+.PHONY: help run test fmt lint check fuzz bench bench-compare loadtest conformance screenshots image deb
 .DEFAULT_GOAL := help
 
 help: ## name these commands
@@ -61,3 +61,7 @@ screenshots: ## the status page in both colour schemes, in target/screenshots (n
 image: ## the container image, with buildah or docker
 	tests/setup build image
 	deploy/image
+
+deb: ## the Debian package, in target/deb
+	tests/setup build deb
+	deploy/deb

@@ -338,7 +338,16 @@ def image():
         run("unshare", "--net", "--mount", sys.executable, script, rootfs)
 
 
-for check in (kustomize, script, chart, observability, units, image):
+def package():
+    """The Debian package is built, looked at, installed and run."""
+    if os.geteuid() != 0:
+        print("skipped: deploy: the Debian package: to install and to run it needs root")
+    elif here("dpkg-deb") and here("objcopy") and here("unshare"):
+        script = ROOT / "tests/deploy/package.py"
+        print(run("unshare", "--net", "--mount", sys.executable, script, CORELANE).stdout, end="")
+
+
+for check in (kustomize, script, chart, observability, units, image, package):
     check()
 for line in faults:
     print(line)
