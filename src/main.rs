@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 /// `corelane check`: all faults of a Corefile on standard output.
 fn tell_faults(wanted: &args::Check) -> ExitCode {
-    let input = Input::File(wanted.file.clone());
+    let input = Input::of_argument(&wanted.file);
     let mut plugins =
         |corefile: &Corefile| compile::plan(corefile).map(|plan| compile::warnings(&plan));
     let mut out = std::io::stdout().lock();
@@ -98,16 +98,16 @@ fn ask(name: &str, asking: impl Future<Output = Result<(), String>>) -> ExitCode
 /// `corelane migrate`: the new text on standard output, the changes on standard error; status 1 if
 /// something is left to do.
 fn print_migrated(file: &Path) -> ExitCode {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
+    let (name, text) = match Input::of_argument(file).read(53) {
+        Ok((name, text)) => (name, String::from_utf8_lossy(&text).into_owned()),
         Err(error) => {
-            logging::fatal(&format_args!("open {}: {error}", file.display()));
+            logging::fatal(&error);
             return ExitCode::from(1);
         }
     };
     let env = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
     let known = source::directives().known;
-    let migration = migrate::migrate(&file.to_string_lossy(), &text, known, &env);
+    let migration = migrate::migrate(&name, &text, known, &env);
     logging::print(&migration.text);
     for change in &migration.changes {
         logging::fatal(change);

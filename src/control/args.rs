@@ -108,7 +108,7 @@ pub enum IoEngine {
 /// What `check` reads, and how it tells.
 #[derive(Debug, PartialEq, Eq, clap::Args)]
 pub struct Check {
-    /// The Corefile
+    /// The Corefile; - is standard input
     #[arg(default_value = "Corefile")]
     pub file: PathBuf,
     /// How faults are told: report, line or coredns
@@ -348,7 +348,7 @@ enum SubCommand {
     Top(Top),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
     Migrate {
-        /// The Corefile
+        /// The Corefile; - is standard input
         #[arg(default_value = "Corefile")]
         file: PathBuf,
     },

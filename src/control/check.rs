@@ -6,8 +6,11 @@
 
 use std::io::{self, Write};
 
-use super::corefile::{self, Corefile, CorefileError, Directives, Input, Sources};
+use super::corefile::{
+    self, Corefile, CorefileError, Directives, Input, ServerBlock, Sources, Stanza,
+};
 use super::lint::lints;
+use super::migrate;
 
 /// How faults are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,10 +98,29 @@ pub fn check(
     }
     match errors.len() {
         0 => writeln!(out, "valid: {}", count(corefile.blocks.len(), "server block"))?,
-        faults if format == Format::Report => writeln!(out, "{}", count(faults, "error"))?,
+        faults if format == Format::Report => {
+            writeln!(out, "{}", count(faults, "error"))?;
+            if corefile.blocks.iter().any(is_older) {
+                writeln!(
+                    out,
+                    "it is of an older CoreDNS: `corelane migrate` writes it as today's"
+                )?;
+            }
+        }
         _ => {}
     }
     Ok(u8::from(!errors.is_empty()))
+}
+
+/// Whether a block has a word of earlier releases.
+fn is_older(block: &ServerBlock) -> bool {
+    let is_former = |stanza: &Stanza| {
+        let mut options = stanza.options.iter().map(|option| option.name.text.as_str());
+        migrate::FORMER.contains(&&*stanza.directive)
+            || stanza.directive == "kubernetes"
+                && options.any(|option| matches!(option, "upstream" | "resyncperiod" | "transfer"))
+    };
+    block.stanzas.iter().any(is_former)
 }
 
 /// `1 error`, `2 errors`.

@@ -55,6 +55,7 @@ struct Claim<'c> {
 fn words_before_zones(plugin: &str) -> Option<usize> {
     match plugin {
         "hosts" | "file" => Some(1),
+        "template" => Some(2),
         "k8s_external" | "kubernetes" | "auto" | "secondary" | "etcd" | "forward" | "grpc" => {
             Some(0)
         }
@@ -68,6 +69,9 @@ fn claims(block: &ServerBlock) -> Vec<Claim<'_>> {
     for &plugin in NAMES {
         let Some(before) = words_before_zones(plugin) else { continue };
         for stanza in block.uses(plugin) {
+            if plugin == "template" && is_of_some_types(&stanza.args) {
+                continue;
+            }
             let words = match (plugin, &stanza.args[..]) {
                 ("forward" | "grpc", [from, ..]) => std::slice::from_ref(from),
                 (_, args) => args.get(before..).unwrap_or_default(),
@@ -84,6 +88,13 @@ fn claims(block: &ServerBlock) -> Vec<Claim<'_>> {
         }
     }
     claims
+}
+
+/// Whether a template leaves other types or classes to those below.
+fn is_of_some_types(args: &[Token]) -> bool {
+    let words: Vec<String> = args.iter().map(|word| word.text.to_ascii_uppercase()).collect();
+    let [class, rtype, ..] = &words[..] else { return true };
+    rtype != "ANY" || !matches!(&**class, "IN" | "ANY")
 }
 
 /// The parts of `zones` that are in the zones of a block.
@@ -281,7 +292,8 @@ fn raised_ttls(block: &ServerBlock, found: &mut Vec<CorefileError>) {
 fn outputs(block: &ServerBlock, found: &mut Vec<CorefileError>) {
     for word in block.uses("log").flat_map(|stanza| &stanza.args) {
         let text = word.text.as_str();
-        if OUTPUTS.contains(&text) || text.starts_with('/') {
+        let is_path = text.starts_with('/') || text.starts_with("./") || text.ends_with(".log");
+        if OUTPUTS.contains(&text) || is_path {
             let message = format!(
                 "{text:?} is taken for a name whose queries are logged, not for an output: lines \
                  always go to standard output"
@@ -306,7 +318,7 @@ fn top_levels(block: &ServerBlock, found: &mut Vec<CorefileError>) {
 }
 
 /// The address of an upstream that speaks plain DNS, where it is one.
-fn upstream(word: &Token) -> Option<SocketAddr> {
+pub(super) fn upstream(word: &Token) -> Option<SocketAddr> {
     let text = word.text.strip_prefix("dns://").unwrap_or(&word.text);
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     text.parse().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, PORT)))
@@ -404,6 +416,8 @@ mod tests {
             "forward . 192.0.2.1 {\nexcept a.test\n}\nforward a.test 192.0.2.2",
             "file db a.test\nfile other b.a.test",
             "kubernetes a.test {\nfallthrough b.a.test\n}\nforward . 192.0.2.1",
+            "template IN AAAA {\nrcode NOERROR\n}\nforward . 192.0.2.1",
+            "template ANY ANY a.test {\nmatch ^x\nfallthrough\n}\nfile db a.test",
         ] {
             assert_eq!(in_root(lines), [""; 0], "{lines}");
         }
@@ -429,6 +443,13 @@ mod tests {
                 "3:1: forward: is never asked: kubernetes, which is asked first, \
                  hands no name of a.cluster.local. on"
                     .into(),
+            ),
+            (
+                "hosts {\n192.0.2.7 a.test\nfallthrough\n}\ntemplate ANY ANY {\nrcode NXDOMAIN\n}",
+                "2:1: hosts: is never asked: template, which is asked first, \
+                 hands no name of . on"
+                    .to_owned()
+                    + fixed,
             ),
             (
                 "forward . 192.0.2.1\nforward corp.test 192.0.2.2",
@@ -488,7 +509,7 @@ mod tests {
 
     #[test]
     fn names_that_look_like_outputs() {
-        for word in ["stdout", "/var/log/dns"] {
+        for word in ["stdout", "/var/log/dns", "./dns", "dns.log"] {
             let all = in_root(&format!("log {word}"));
             let start = format!("2:5: log: {word:?} is taken for a name");
             assert!(matches!(&all[..], [only] if only.starts_with(&start)), "{all:?}");

@@ -7,14 +7,19 @@
 //!
 //! What it knows is what CoreDNS's releases since 0.9 removed: `proxy`, `federation`, `startup`,
 //! `shutdown`, `reverse`, files as arguments of `log` and `errors`, the options `upstream`,
-//! `resyncperiod`, `cidrs`, `no_reload`, and `transfer to` inside of `kubernetes`, `file` and `auto`.
+//! `resyncperiod`, `cidrs`, `no_reload`, the time of `directory`, rules of `header` without a side,
+//! several endpoints of `kubernetes`, and `transfer to` inside of `kubernetes`, `file` and `auto`. A
+//! Corefile in which it finds any of these gets `ready` beside `kubernetes`: since 1.5 `health` does not
+//! tell whether the cluster is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::corefile::{self, Directives, Input, OptionLine, ServerBlock, Stanza, Token};
+use super::corefile::{
+    self, Directives, Input, OptionLine, ServerBlock, Stanza, Token, zones_of_text,
+};
 
 /// Directives that earlier releases had, beside those that are known today.
-const FORMER: &[&str] = &["federation", "proxy", "reverse", "shutdown", "startup"];
+pub const FORMER: &[&str] = &["federation", "proxy", "reverse", "shutdown", "startup"];
 
 /// A Corefile as it reads today, and what was done to it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,7 +33,8 @@ pub struct Migration {
 }
 
 /// Rewrites the Corefile `name` that reads `text`. `known` are the directives of today; `env` gives the
-/// variables that it names. Faults of today's grammar are not looked for: that is `check`'s.
+/// variables that it names. What cannot be read is told as left to do; what plugins make of their
+/// options is not looked at: that is `check`'s.
 pub fn migrate(
     name: &str,
     text: &str,
@@ -55,6 +61,11 @@ pub fn migrate(
                 draft.directive(block, stanza);
             }
         }
+    }
+    draft.ready(&reading.corefile.blocks);
+    for error in &reading.errors {
+        let line = error.place.as_ref().map_or(0, |place| place.line);
+        draft.told.insert((line, true, error.to_string()));
     }
     draft.finish()
 }
@@ -84,7 +95,8 @@ struct Draft<'t> {
 impl Draft<'_> {
     fn directive(&mut self, block: &ServerBlock, stanza: &Stanza) {
         match stanza.directive.as_str() {
-            "proxy" => self.proxy(stanza),
+            "proxy" => self.proxy(block, stanza),
+            "forward" => self.order(block, stanza),
             "federation" => {
                 self.remove(stanza, "federation is gone: services of other clusters have no names");
             }
@@ -93,18 +105,44 @@ impl Draft<'_> {
                 let now = format!("on {}", stanza.directive);
                 self.rename(&stanza.name, &now);
             }
-            "log" => self.outputs(&stanza.args, "logs go to standard output"),
+            "log" => self.log(stanza),
             "errors" => self.outputs(&stanza.args, "errors go to standard output"),
             "kubernetes" => self.kubernetes(block, stanza),
             "file" | "auto" | "secondary" => self.zone_data(block, stanza),
+            "header" => self.header(stanza),
             "template" | "etcd" | "route53" | "azure" | "clouddns" | "autopath" => {
-                self.without_upstream(stanza);
+                self.without_upstream(block, stanza);
             }
             _ => {}
         }
     }
 
-    fn proxy(&mut self, stanza: &Stanza) {
+    /// Of several uses of `proxy` the longest zone counted, of those of `forward` it is the first.
+    fn order(&mut self, block: &ServerBlock, stanza: &Stanza) {
+        let is_one = |one: &&Stanza| matches!(&*one.directive, "proxy" | "forward");
+        let zone = |one: &Stanza| {
+            let zones = one.args.first().map(|word| zones_of_text(&word.text));
+            zones.and_then(|zones| zones.first().copied())
+        };
+        let Some(own) = zone(stanza) else { return };
+        let above = block.stanzas.iter().take_while(|one| !std::ptr::eq(*one, stanza));
+        let taker = above.filter(is_one).find(|one| {
+            let is_below = zone(one)
+                .is_some_and(|other| other != own && own.as_name().is_under(other.as_name()));
+            is_below && (one.directive == "proxy" || stanza.directive == "proxy")
+        });
+        if let Some(taker) = taker {
+            let line = taker.name.place.line;
+            let why = format!(
+                "put it above line {line}, which takes its names, too: of several the first \
+                 counts today, not the longest zone"
+            );
+            self.leave(&stanza.name, &why);
+        }
+    }
+
+    fn proxy(&mut self, block: &ServerBlock, stanza: &Stanza) {
+        self.order(block, stanza);
         self.rename(&stanza.name, "forward");
         for option in &stanza.options {
             let first = option.args.first().map(|token| token.text.as_str());
@@ -118,6 +156,13 @@ impl Draft<'_> {
                     self.replace_line(option, "force_tcp");
                 }
                 ("protocol", Some("dns")) => self.drop(option, "plain DNS is what forward speaks"),
+                ("protocol", Some("force_tcp")) => self.replace_line(option, "force_tcp"),
+                ("protocol", Some("https_google")) => {
+                    self.drop(option, "plain DNS was spoken in its place since 1.1.4");
+                }
+                ("protocol", Some("grpc")) => {
+                    self.leave(&option.name, "upstreams that speak gRPC are those of `grpc`");
+                }
                 ("protocol", _) => {
                     self.leave(&option.name, "forward takes tls:// and https:// upstreams instead");
                 }
@@ -137,7 +182,7 @@ impl Draft<'_> {
         for option in &stanza.options {
             match option.name.text.as_str() {
                 "resyncperiod" => self.drop(option, "watches need no resync"),
-                "upstream" => self.drop(option, "external names are resolved by this server"),
+                "upstream" => self.upstream(block, option),
                 "cidrs" => {
                     let cidrs: Vec<&str> =
                         option.args.iter().map(|word| word.text.as_str()).collect();
@@ -145,60 +190,153 @@ impl Draft<'_> {
                     let last = stanza.args.last().unwrap_or(&stanza.name);
                     self.extend(last, &format!(" {}", cidrs.join(" ")));
                 }
-                "endpoint" if option.args.len() > 1 => {
-                    for word in &option.args[1..] {
-                        self.cut(
-                            word,
-                            "one API server is asked: put a load balancer before several",
-                        );
-                    }
-                }
-                "transfer" => self.transfer(block, stanza, option),
+                "endpoint" => self.endpoints(&option.args),
                 _ => {}
             }
         }
+        self.transfers(block, stanza);
+    }
+
+    /// One API server is asked: the first one.
+    fn endpoints(&mut self, words: &[Token]) {
+        let why = "one API server is asked: put a load balancer before several";
+        let Some((first, rest)) = words.split_first() else { return };
+        if let Some((one, more)) = first.text.split_once(',') {
+            if self.stands(first) {
+                let (line, column) = (first.place.line, first.place.column as usize - 1);
+                let (from, length) = (column + one.chars().count(), 1 + more.chars().count());
+                self.edit(line, Edit::Replace(from, length, String::new()));
+                self.tell(line, false, &format!("{more} taken out: {why}"));
+            } else {
+                self.leave(first, why);
+            }
+        }
+        rest.iter().for_each(|word| self.cut(word, why));
     }
 
     fn zone_data(&mut self, block: &ServerBlock, stanza: &Stanza) {
         for option in &stanza.options {
             match option.name.text.as_str() {
-                "upstream" => self.drop(option, "names outside are resolved by this server"),
+                "upstream" => self.upstream(block, option),
                 "no_reload" => self.replace_line(option, "reload 0"),
-                "transfer" => self.transfer(block, stanza, option),
+                "directory" => self.scan_time(option),
+                _ => {}
+            }
+        }
+        self.transfers(block, stanza);
+    }
+
+    fn without_upstream(&mut self, block: &ServerBlock, stanza: &Stanza) {
+        for option in &stanza.options {
+            match option.name.text.as_str() {
+                "upstream" => self.upstream(block, option),
+                "stubzones" => self.drop(option, "stub zones are server blocks with forward"),
                 _ => {}
             }
         }
     }
 
-    fn without_upstream(&mut self, stanza: &Stanza) {
-        for option in stanza.options.iter().filter(|option| option.name.text == "upstream") {
-            self.drop(option, "names outside are resolved by this server");
+    /// What is outside is asked of the server itself, which may have nobody to ask.
+    fn upstream(&mut self, block: &ServerBlock, option: &OptionLine) {
+        self.drop(option, "names outside are resolved by this server");
+        let resolves =
+            ["forward", "proxy", "grpc"].iter().any(|one| block.uses(one).next().is_some());
+        if !option.args.is_empty() && !resolves {
+            let words: Vec<&str> = option.args.iter().map(|word| word.text.as_str()).collect();
+            let why = format!("add `forward . {}` for names outside", words.join(" "));
+            self.leave(&option.name, &why);
         }
     }
 
-    /// `transfer to ADDRESS…` became a directive; `transfer from` of `secondary` is as it was.
-    fn transfer(&mut self, block: &ServerBlock, stanza: &Stanza, option: &OptionLine) {
-        let Some((direction, hosts)) = option.args.split_first() else { return };
-        if direction.text != "to" {
+    /// `directory DIR REGEXP TEMPLATE SECONDS`: the time became `reload`.
+    fn scan_time(&mut self, option: &OptionLine) {
+        let Some(word) = option.args.get(3) else { return };
+        let line = option.name.place.line;
+        if !self.stands(word) || !self.begins_line(&option.name) || !self.cut_quietly(word) {
+            return self.leave(word, "the time between scans is `reload DURATION` today");
+        }
+        let unit = if word.text.bytes().all(|byte| byte.is_ascii_digit()) { "s" } else { "" };
+        let now = format!("{}reload {}{unit}", self.indent(line), word.text);
+        self.edit(line, Edit::Append(now));
+        self.tell(line, false, &format!("{} is `reload` today, added below", word.text));
+    }
+
+    /// Rules without a side were for replies.
+    fn header(&mut self, stanza: &Stanza) {
+        for option in &stanza.options {
+            let word = &option.name;
+            if matches!(word.text.as_str(), "set" | "clear") {
+                self.rename(word, &format!("response {}", word.text));
+            }
+        }
+    }
+
+    fn log(&mut self, stanza: &Stanza) {
+        self.outputs(&stanza.args, "logs go to standard output");
+        for word in stanza.args.iter().filter(|word| word.text.contains("{when}")) {
+            self.leave(word, "{when} is printed as it is today: take it out");
+        }
+    }
+
+    /// `ready` beside `kubernetes`, in a Corefile that is older than it.
+    fn ready(&mut self, blocks: &[ServerBlock]) {
+        let uses = |name| blocks.iter().flat_map(move |block| block.uses(name));
+        if self.told.is_empty() || uses("ready").next().is_some() {
             return;
         }
+        let Some(stanza) = uses("kubernetes").next() else { return };
+        let why = "since 1.5 `ready` tells whether the cluster is known, not `health`";
+        let line = stanza.name.place.line;
+        let indent = self.indent(line);
+        if self.append(stanza, format!("{indent}ready")) {
+            self.tell(line, false, &format!("ready added below: {why}"));
+        } else {
+            self.leave(&stanza.name, &format!("add ready: {why}"));
+        }
+    }
+
+    /// Adds lines below a directive; false where it does not stand on lines of its own.
+    fn append(&mut self, stanza: &Stanza, lines: String) -> bool {
+        let last = self.last_line(stanza);
+        let ends = self.line(last).is_some_and(|line| match stanza.has_block {
+            true => line.trim() == "}",
+            false => !line.contains(['{', '}', '\\']),
+        });
+        let alone = ends && self.is_here(&stanza.name) && self.begins_line(&stanza.name);
+        if alone {
+            self.edit(last, Edit::Append(lines));
+        }
+        alone
+    }
+
+    /// `transfer to ADDRESS…` became a directive, which takes the addresses of several such lines;
+    /// `transfer from` of `secondary` is as it was.
+    fn transfers(&mut self, block: &ServerBlock, stanza: &Stanza) {
+        let is_out = |option: &&OptionLine| {
+            option.name.text == "transfer"
+                && option.args.first().is_some_and(|word| word.text == "to")
+        };
+        let lines: Vec<&OptionLine> = stanza.options.iter().filter(is_out).collect();
+        let Some(first) = lines.first() else { return };
         let zones: Vec<&str> = match stanza.directive.as_str() {
             "file" => stanza.args.iter().skip(1).map(|word| word.text.as_str()).collect(),
             _ => stanza.args.iter().map(|word| word.text.as_str()).collect(),
         };
         let zones = zones.iter().map(|zone| format!(" {zone}")).collect::<String>();
-        let hosts: Vec<&str> = hosts.iter().map(|word| word.text.as_str()).collect();
-        let end = self.last_line(stanza);
-        if self.commented(option, "transfers are a directive of their own, added below") {
-            let indent = self.indent(stanza.name.place.line);
-            let added = format!(
-                "{indent}transfer{zones} {{\n{indent}    to {}\n{indent}}}",
-                hosts.join(" ")
-            );
-            self.edit(end, Edit::Append(added));
+        let words = lines.iter().flat_map(|line| &line.args[1..]);
+        let hosts: Vec<&str> = words.map(|word| word.text.as_str()).collect();
+        let indent = self.indent(stanza.name.place.line);
+        let to = hosts.join(" ");
+        let added = format!("{indent}transfer{zones} {{\n{indent}    to {to}\n{indent}}}");
+        let why = "transfers are a directive of their own, added below";
+        let is_told = lines.iter().all(|line| self.may_be_commented(line))
+            && self.append(stanza, added)
+            && lines.iter().all(|line| self.commented(line, why));
+        if !is_told {
+            self.leave(&first.name, "transfers are a directive of their own: add `transfer`");
         }
         if block.uses("transfer").next().is_some() {
-            self.leave(&option.name, "the block has a transfer already: see that they agree");
+            self.leave(&first.name, "the block has a transfer already: see that they agree");
         }
     }
 
@@ -234,17 +372,21 @@ impl Draft<'_> {
     /// Comments an option's line out; false if that cannot be done and was told.
     fn commented(&mut self, option: &OptionLine, why: &str) -> bool {
         let line = option.name.place.line;
-        let shared = |line: &str| line.contains(['{', '}', '\\']) || line.contains('"');
-        if !self.is_here(&option.name)
-            || !self.begins_line(&option.name)
-            || self.line(line).is_none_or(shared)
-        {
+        if !self.may_be_commented(option) {
             self.leave(&option.name, why);
             return false;
         }
         self.edit(line, Edit::Comment);
         self.tell(line, false, &format!("{}: {why}", option.name.text));
         true
+    }
+
+    /// Whether an option has its line for itself.
+    fn may_be_commented(&self, option: &OptionLine) -> bool {
+        let shared = |line: &str| line.contains(['{', '}', '\\']) || line.contains('"');
+        self.is_here(&option.name)
+            && self.begins_line(&option.name)
+            && !self.line(option.name.place.line).is_none_or(shared)
     }
 
     fn replace_line(&mut self, option: &OptionLine, now: &str) {
@@ -446,6 +588,7 @@ mod tests {
     transfer cluster.local 10.0.0.0/24 {
         to 192.0.2.1 192.0.2.2
     }
+    ready
     # federation cluster.local {
         # prod example.com
     # }
@@ -467,7 +610,7 @@ mod tests {
                 change.split(':').nth(1).and_then(|line| line.parse().ok()).expect("a line")
             })
             .collect();
-        assert_eq!(lines, [2, 3, 4, 6, 7, 8, 10, 12, 15, 16, 17, 18]);
+        assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 17, 18]);
         // What was made is what is made of it: nothing is changed twice.
         assert_eq!(done(new), Migration { text: new.into(), ..Migration::default() });
     }
@@ -475,13 +618,13 @@ mod tests {
     #[test]
     fn what_no_rule_can_do_is_told_and_stays() {
         let old = ". {\n proxy . 192.0.2.1 { protocol grpc\n }\n reverse 10.0.0.0/8 {\n }\n \
-                   proxy a 192.0.2.1 { spray }\n}\n";
+                   proxy . 192.0.2.1 { spray }\n}\n";
         let migration = done(old);
         assert_eq!(migration.text, old.replace("proxy", "forward"));
         assert_eq!(
             migration.left,
             [
-                "Corefile:2: protocol: forward takes tls:// and https:// upstreams instead",
+                "Corefile:2: protocol: upstreams that speak gRPC are those of `grpc`",
                 "Corefile:4: reverse: reverse is gone: write it as a template",
                 "Corefile:6: spray: forward sprays when no upstream is healthy",
             ]
@@ -500,6 +643,107 @@ mod tests {
             "{}",
             migration.text
         );
-        assert_eq!(migration.changes.len(), 1);
+        assert_eq!(migration.changes.len(), 2, "and ready");
+    }
+
+    /// The Corefile of a release, what it becomes, and the lines that were told of.
+    #[track_caller]
+    fn becomes(old: &str, new: &str, told: &[u32], left: &[&str]) {
+        let migration = done(old);
+        assert_eq!(migration.text, new);
+        let line = |change: &String| change.split(':').nth(1).and_then(|line| line.parse().ok());
+        let lines: Vec<u32> = migration.changes.iter().filter_map(line).collect();
+        assert_eq!(lines, told, "{:?}", migration.changes);
+        assert_eq!(migration.left, left);
+        // What was made stays.
+        assert_eq!(done(new).text, new);
+    }
+
+    #[test]
+    fn what_clusters_were_installed_with() {
+        // Kubernetes 1.11 to 1.13.
+        let old = ".:53 {\n    errors\n    health\n    kubernetes cluster.local in-addr.arpa {\n\
+                   \x20       pods insecure\n        upstream\n\
+                   \x20       fallthrough in-addr.arpa\n    }\n    prometheus :9153\n    proxy . /etc/resolv.conf\n    cache 30\n}\n";
+        let new = old
+            .replace("        upstream", "        # upstream")
+            .replace("in-addr.arpa\n    }\n", "in-addr.arpa\n    }\n    ready\n")
+            .replace("proxy", "forward");
+        becomes(old, &new, &[4, 6, 10], &[]);
+        // Kubernetes 1.14 and 1.15.
+        becomes(&old.replace("proxy", "forward"), &new, &[4, 6], &[]);
+        // Kubernetes 1.16 to 1.20, and today: nothing to do.
+        let later = new.replace("        # upstream\n", "");
+        becomes(&later, &later, &[], &[]);
+    }
+
+    #[test]
+    fn options_of_proxy_and_their_order() {
+        becomes(
+            ". {\n proxy . 192.0.2.1 {\n  policy least_conn\n  max_fails 2\n  \
+             health_check /ok\n  spray\n  protocol https_google\n }\n}\n",
+            ". {\n forward . 192.0.2.1 {\n  # policy least_conn\n  max_fails 2\n  \
+             # health_check /ok\n  # spray\n  # protocol https_google\n }\n}\n",
+            &[2, 3, 5, 6, 7],
+            &[],
+        );
+        let why =
+            "which takes its names, too: of several the first counts today, not the longest zone";
+        becomes(
+            ". {\n proxy a.test 192.0.2.2\n proxy . 192.0.2.1\n proxy b.test 192.0.2.3\n}\n",
+            ". {\n forward a.test 192.0.2.2\n forward . 192.0.2.1\n forward b.test 192.0.2.3\n}\n",
+            &[2, 3, 4],
+            &[&format!("Corefile:4: proxy: put it above line 3, {why}")],
+        );
+    }
+
+    #[test]
+    fn zones_and_who_may_transfer_them() {
+        becomes(
+            "a {\n file db {\n  transfer to *\n  transfer to 192.0.2.1\n  no_reload\n  \
+             upstream\n }\n}\nb {\n auto {\n  directory d (.*) {1} 30\n  upstream 192.0.2.2\n }\n}\n",
+            "a {\n file db {\n  # transfer to *\n  # transfer to 192.0.2.1\n  \
+             reload 0\n  # upstream\n }\n transfer {\n     to * 192.0.2.1\n }\n}\n\
+             b {\n auto {\n  directory d (.*) {1}\n  reload 30s\n  # upstream 192.0.2.2\n }\n}\n",
+            &[3, 4, 5, 6, 11, 12],
+            &["Corefile:12: upstream: add `forward . 192.0.2.2` for names outside"],
+        );
+        becomes(
+            "a {\n secondary {\n  transfer from 192.0.2.1\n  transfer to 192.0.2.2\n }\n}\n",
+            "a {\n secondary {\n  transfer from 192.0.2.1\n  # transfer to 192.0.2.2\n }\n \
+             transfer {\n     to 192.0.2.2\n }\n}\n",
+            &[4],
+            &[],
+        );
+    }
+
+    #[test]
+    fn words_of_other_plugins() {
+        becomes(
+            ". {\n errors /var/log/e\n log . /var/log/q \"{when} {name}\"\n header {\n  set aa\n  \
+             response clear ra\n }\n shutdown /bin/true\n etcd {\n  stubzones\n }\n}\n",
+            ". {\n errors\n log . \"{when} {name}\"\n header {\n  response set aa\n  \
+             response clear ra\n }\n on shutdown /bin/true\n etcd {\n  # stubzones\n }\n}\n",
+            &[2, 3, 5, 8, 10],
+            &["Corefile:3: {when} {name}: {when} is printed as it is today: take it out"],
+        );
+        becomes(
+            "c.test {\n kubernetes {\n  endpoint http://a:1,http://b:1\n }\n ready\n}\n",
+            "c.test {\n kubernetes {\n  endpoint http://a:1\n }\n ready\n}\n",
+            &[3],
+            &[],
+        );
+        // Without a zone, and with networks among them: as today.
+        let same =
+            "c.test 10.0.0.0/8 {\n kubernetes\n}\nd.test {\n kubernetes d.test 10.0.0.0/16\n}\n";
+        becomes(same, same, &[], &[]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_to_do() {
+        let old = ". {\n frob a.test\n whoami\n}\n";
+        becomes(old, old, &[], &["Corefile:2:2: Unknown directive 'frob'"]);
+        let torn = done(". {\n proxy . 192.0.2.1\n");
+        assert_eq!(torn.left.len(), 1, "{torn:?}");
     }
 }

@@ -55,7 +55,7 @@ fn dns(rcode: u8, has_tcp: bool) -> SocketAddr {
     address
 }
 
-fn corefile(upstream: SocketAddr) -> Value {
+fn corefile(upstream: impl std::fmt::Display) -> Value {
     let text = format!(
         ".:53 {{\n  kubernetes cluster.local in-addr.arpa\n  forward . {upstream}\n  cache 30\n}}\n"
     );
@@ -249,6 +249,27 @@ fn endpoints_that_are_not_there() {
             "killed for want of memory",
             "memory limit",
         ),
+        (
+            |server| {
+                server.at(SLICES, json!({"items": []}));
+                let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no x:1"}});
+                server.at(PODS, pods(json!({"containerStatuses": [{"state": state}]})));
+            },
+            "endpoints",
+            "coredns-1 does not start: ImagePullBackOff no x:1",
+            "describe pod coredns-1",
+        ),
+        (
+            |server| {
+                server.at(SLICES, json!({"items": []}));
+                let condition = json!({"type": "PodScheduled", "status": "False",
+                    "message": "0/1 nodes are available"});
+                server.at(PODS, pods(json!({"conditions": [condition]})));
+            },
+            "endpoints",
+            "coredns-1 is on no node: 0/1 nodes are available",
+            "make room",
+        ),
     ]);
 }
 
@@ -268,6 +289,44 @@ fn corefiles_and_rights() {
             "ConfigMap",
             "pods ask for names in cluster.local, `kubernetes` serves k.test",
             "agree",
+        ),
+        (
+            |server| server.at(CONFIG, json!({"data": {"Corefile": ". {\n whoami\n}\n"}})),
+            "ConfigMap",
+            "the Corefile has no `kubernetes`",
+            "add: kubernetes cluster.local in-addr.arpa ip6.arpa",
+        ),
+        (
+            |server| server.at(CONFIG, json!({"data": {"corefile": ""}})),
+            "ConfigMap",
+            "the ConfigMap coredns has no Corefile",
+            "add the key Corefile",
+        ),
+        (
+            |server| {
+                server.forget(CONFIG);
+                server.fault("coredns", "list", Fault::Status(404, None));
+            },
+            "ConfigMap",
+            "there is no ConfigMap coredns in namespace kube-system",
+            "--config-map",
+        ),
+        (
+            |server| server.at(CONFIG, corefile("10.96.0.10:53")),
+            "ConfigMap",
+            "`forward` names 10.96.0.10:53, the Service of these very pods: a loop",
+            "outside of the cluster",
+        ),
+        (
+            |server| {
+                server.at(CONFIG, corefile("/etc/resolv.conf"));
+                let spec = json!({"dnsPolicy": "ClusterFirst", "serviceAccountName": "coredns"});
+                let pod = json!({"metadata": {"name": "coredns-1"}, "spec": spec});
+                server.at(PODS, json!({"items": [pod]}));
+            },
+            "ConfigMap",
+            "coredns-1 has the cluster's resolv.conf, which `forward` reads: it asks itself, a loop",
+            "dnsPolicy: Default",
         ),
         (
             |server| server.deny("watch", "endpointslices"),
@@ -302,6 +361,18 @@ fn servers_that_do_not_answer() {
             "questions",
             "by UDP, asked for kubernetes.default.svc.cluster.local., gives no answer",
             "NetworkPolicies",
+        ),
+        (
+            |server| server.at(SLICES, slice(&[dns(0, false)], true)),
+            "questions",
+            "by TCP, asked for kubernetes.default.svc.cluster.local., gives no answer",
+            "by TCP is open",
+        ),
+        (
+            |server| server.at(SLICES, slice(&[dns(5, true)], true)),
+            "questions",
+            "answers REFUSED",
+            "corelane explain",
         ),
         (
             |server| {
@@ -372,10 +443,40 @@ fn a_node_s_resolv_conf_may_lead_back() {
             std::fs::write(&file, text).expect("a file");
             let found = doctor(&["--endpoint", &server.url(), "--resolv-conf", &path]).await;
             match loops {
-                true => stops_at(&found, "kubelet", "a loop", "/run/systemd/resolve/resolv.conf"),
+                true => stops_at(&found, "node", "a loop", "/run/systemd/resolve/resolv.conf"),
                 false => assert!(found.0.contains("leads to no loop"), "{}", found.0),
             }
         }
+        // Whoever the node asks is an upstream of those that read its file.
+        server.at(CONFIG, corefile("/etc/resolv.conf"));
+        std::fs::write(&file, "nameserver 192.0.2.1\n").expect("a file");
+        let found = doctor(&["--endpoint", &server.url(), "--resolv-conf", &path]).await;
+        stops_at(&found, "upstreams", "the upstream 192.0.2.1:53 gives no answer", "`forward`");
+        // What the kubelet says may not be seen: the file is looked at all the same.
+        server.fault("configz", "list", Fault::Status(403, None));
+        server.forget(KUBELET);
+        std::fs::write(&file, "nameserver 127.0.0.53\n").expect("a file");
+        let found = doctor(&["--endpoint", &server.url(), "--resolv-conf", &path]).await;
+        stops_at(&found, "node", "a loop", "it is unset");
+    });
+}
+
+#[test]
+fn what_may_not_be_seen_is_said_and_passed_over() {
+    run(async {
+        let server = healthy().await;
+        for plural in ["subjectaccessreviews", "nodes"] {
+            server.fault(plural, "list", Fault::Status(403, None));
+        }
+        server.forget("/api/v1/nodes");
+        let (said, status) = doctor(&["--endpoint", &server.url()]).await;
+        assert_eq!(status, 0, "{said}");
+        for line in ["note  kubelet: not looked at: ", "note  RBAC: not looked at: "] {
+            assert!(said.lines().any(|one| one.starts_with(line)), "{line}\n{said}");
+        }
+        server.fault("gone", "list", Fault::Status(404, None));
+        let found = doctor(&["--endpoint", &server.url(), "shop/gone"]).await;
+        stops_at(&found, "pod", "there is no pod gone in namespace shop", "-n shop get pods");
     });
 }
 

@@ -25,7 +25,7 @@ mod parse;
 mod tests;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use duration::{format_duration, parse_duration};
@@ -97,8 +97,16 @@ impl Input {
         }
     }
 
+    /// What the argument of a sub-command names: a file, or by `-` standard input.
+    pub fn of_argument(path: &Path) -> Self {
+        if path.as_os_str() == "-" { Self::Stdin } else { Self::File(path.to_owned()) }
+    }
+
     /// Name and octets.
-    fn read(self, default_port: u16) -> Result<(String, Vec<u8>), CorefileError> {
+    ///
+    /// # Errors
+    /// It cannot be read, or is too large.
+    pub fn read(self, default_port: u16) -> Result<(String, Vec<u8>), CorefileError> {
         let refuse =
             |name: &str, why: String| CorefileError::plain(None, format!("open {name}: {why}"));
         match self {

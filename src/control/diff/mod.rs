@@ -182,11 +182,7 @@ pub fn run(wanted: &args::Diff, out: &mut dyn Write) -> io::Result<u8> {
 
 /// Reads and plans a Corefile; `-` is standard input.
 fn read(path: &Path, port: u16) -> Result<Side, Vec<CorefileError>> {
-    let input = match path.to_str() {
-        Some("-") => Input::Stdin,
-        _ => Input::File(path.to_owned()),
-    };
-    plan(input, port)
+    plan(Input::of_argument(path), port)
 }
 
 fn plan(input: Input, port: u16) -> Result<Side, Vec<CorefileError>> {

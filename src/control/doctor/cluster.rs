@@ -5,12 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::{Value, json};
 
 use super::super::args::Doctor;
-use super::super::compile;
-use super::super::corefile::{self, Corefile, Input};
 use super::super::kube::{Connect, Once, Trouble};
-use super::super::lint::lints;
 use super::super::resolver::{self, Origin};
-use super::super::source;
 use super::{Cause, Chart};
 use crate::cluster::top_level::is_top_level;
 
@@ -18,10 +14,10 @@ use crate::cluster::top_level::is_top_level;
 pub(super) struct Patient {
     api: Once,
     /// Namespace of the DNS pods.
-    namespace: String,
+    pub(super) namespace: String,
     /// Name of their Service.
     name: String,
-    config_map: String,
+    pub(super) map: String,
     /// Namespace and name of the pod that cannot resolve.
     pod: Option<(String, String)>,
     /// The cluster's zone.
@@ -29,16 +25,22 @@ pub(super) struct Patient {
     /// Whether the zone was said, not guessed.
     is_zone_given: bool,
     /// Addresses of the Service.
-    addresses: Vec<String>,
+    pub(super) addresses: Vec<String>,
     /// What pods get.
-    given: Vec<String>,
+    pub(super) given: Vec<String>,
     selector: Vec<(String, String)>,
     /// The service account of the DNS pods.
     account: Option<String>,
+    /// One of the DNS pods.
+    pub(super) own: Option<Value>,
     node_file: Option<std::path::PathBuf>,
+    /// The servers that it names.
+    pub(super) node_servers: Vec<IpAddr>,
+    /// The kubelet's resolvConf.
+    kubelet_file: String,
 }
 
-fn word<'v>(value: &'v Value, path: &str) -> &'v str {
+pub(super) fn word<'v>(value: &'v Value, path: &str) -> &'v str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -51,7 +53,7 @@ fn words(value: &Value, path: &str) -> Vec<String> {
 }
 
 /// What a trouble with the API server comes from, and what to do.
-fn of_trouble(trouble: &Trouble) -> Cause {
+pub(super) fn of_trouble(trouble: &Trouble) -> Cause {
     let remedy = match trouble {
         Trouble::Config(_) => "name a kubeconfig with --kubeconfig, or run it in a pod",
         Trouble::UnknownAuthority => {
@@ -98,7 +100,7 @@ impl Patient {
             api,
             namespace: wanted.namespace.clone(),
             name: wanted.service.clone(),
-            config_map: wanted.config_map.clone(),
+            map: wanted.config_map.clone(),
             pod,
             zone: wanted.zone.clone().unwrap_or_else(|| "cluster.local".into()),
             is_zone_given: wanted.zone.is_some(),
@@ -106,12 +108,19 @@ impl Patient {
             given: Vec::new(),
             selector: Vec::new(),
             account: None,
+            own: None,
             node_file: wanted.resolv_conf.clone(),
+            node_servers: Vec::new(),
+            kubelet_file: String::new(),
         })
     }
 
     /// What is at a path; nothing if it may not be seen, which is noted.
-    async fn look(&self, path: &str, chart: &mut Chart) -> Result<Option<Value>, Trouble> {
+    pub(super) async fn look(
+        &self,
+        path: &str,
+        chart: &mut Chart,
+    ) -> Result<Option<Value>, Trouble> {
         match self.api.get(path).await {
             Ok(value) => Ok(Some(value)),
             Err(Trouble::Forbidden(why)) => {
@@ -236,11 +245,12 @@ impl Patient {
         }
         chart.ok(format!("{node} gives pods {} and {domain}", given.join(" ")));
         self.given = given;
-        self.node_loop(word(&config, "/kubeletconfig/resolvConf"), chart)
+        word(&config, "/kubeletconfig/resolvConf").clone_into(&mut self.kubelet_file);
+        Ok(())
     }
 
     /// Whether what the node asks leads back to the cluster's DNS.
-    fn node_loop(&self, named: &str, chart: &mut Chart) -> Result<(), Cause> {
+    pub(super) fn node_loop(&mut self, chart: &mut Chart) -> Result<(), Cause> {
         let Some(file) = &self.node_file else { return Ok(()) };
         let text = std::fs::read_to_string(file).map_err(|error| {
             Cause::new(format!("{}: {error}", file.display()), "name a file that can be read")
@@ -250,7 +260,10 @@ impl Patient {
             let is_own = server.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
                 || self.addresses.iter().any(|address| address == server);
             if is_own {
-                let named = if named.is_empty() { "unset" } else { named };
+                let named = match &*self.kubelet_file {
+                    "" => "unset",
+                    named => named,
+                };
                 return Err(Cause::new(
                     format!(
                         "{} names {server}: DNS pods that forward to /etc/resolv.conf ask \
@@ -263,6 +276,7 @@ impl Patient {
                     ),
                 ));
             }
+            self.node_servers.extend(server.parse::<IpAddr>());
         }
         chart.ok(format!("{} leads to no loop", file.display()));
         Ok(())
@@ -366,6 +380,7 @@ impl Patient {
         let pods = all(&pods, "/items");
         let account = pods.first().map(|pod| word(pod, "/spec/serviceAccountName").to_owned());
         self.account = account.filter(|account| !account.is_empty());
+        self.own = pods.first().cloned();
         if pods.is_empty() && is_ill {
             return Err(Cause::new(
                 format!("no pod in {namespace} has the labels {labels} that the Service selects"),
@@ -433,39 +448,6 @@ impl Patient {
         Cause::new(format!("{name} ends again and again: {words}"), logs)
     }
 
-    /// The Corefile, through `check`; gives the upstreams that it names by address.
-    pub(super) async fn config_map(&self, chart: &mut Chart) -> Result<Vec<SocketAddr>, Cause> {
-        let (namespace, name) = (&self.namespace, &self.config_map);
-        let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        let map = self.look(&path, chart).await.map_err(|trouble| match trouble {
-            Trouble::Missing(_) => Cause::new(
-                format!("there is no ConfigMap {name} in namespace {namespace}"),
-                "apply deploy/kubernetes, or name it with --config-map",
-            ),
-            other => of_trouble(&other),
-        })?;
-        let Some(map) = map else { return Ok(Vec::new()) };
-        let Some(text) = map.pointer("/data/Corefile").and_then(Value::as_str) else {
-            return Err(Cause::new(
-                format!("the ConfigMap {name} has no Corefile"),
-                "add the key Corefile to its data",
-            ));
-        };
-        let input = Input::Text { name: "Corefile".into(), text: text.into() };
-        let read = corefile::load(input, source::directives(), &|_| None, 53);
-        let planned = read.and_then(|read| compile::plan(&read).map(|_| read));
-        let corefile = planned.map_err(|errors| {
-            let first = errors.first().map_or(String::new(), ToString::to_string);
-            Cause::new(first, format!("kubectl -n {namespace} edit configmap {name}"))
-        })?;
-        for lint in lints(&corefile) {
-            chart.note(lint.to_string());
-        }
-        self.serves_zone(&corefile)?;
-        chart.ok(format!("the Corefile of {name} is valid"));
-        Ok(upstreams(&corefile))
-    }
-
     /// Notes namespaces whose services take names of the Internet.
     pub(super) async fn namespaces(&self, chart: &mut Chart) -> Result<(), Cause> {
         let all_of_them = self.look("/api/v1/namespaces", chart).await;
@@ -476,39 +458,6 @@ impl Patient {
             chart.note(format!(
                 "namespace {name} is a top-level domain, too: whoever makes a service EXAMPLE in \
                  it gets what pods ask of EXAMPLE.{name}"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether the cluster's zone is served by `kubernetes`.
-    fn serves_zone(&self, corefile: &Corefile) -> Result<(), Cause> {
-        let stanzas = corefile
-            .blocks
-            .iter()
-            .flat_map(|block| block.uses("kubernetes").map(move |stanza| (block, stanza)));
-        let zones: Vec<String> = stanzas
-            .flat_map(|(block, stanza)| {
-                let keys = block.zones.iter().map(ToString::to_string);
-                let words = stanza.args.iter().map(|word| word.text.to_lowercase());
-                if stanza.args.is_empty() { keys.collect::<Vec<_>>() } else { words.collect() }
-            })
-            .map(|zone| zone.trim_end_matches('.').to_owned())
-            .collect();
-        if zones.is_empty() {
-            return Err(Cause::new(
-                "the Corefile has no `kubernetes`: nobody knows the cluster's names",
-                format!("add: kubernetes {} in-addr.arpa ip6.arpa", self.zone),
-            ));
-        }
-        if !zones.contains(&self.zone) {
-            return Err(Cause::new(
-                format!(
-                    "pods ask for names in {}, `kubernetes` serves {}",
-                    self.zone,
-                    zones.join(" ")
-                ),
-                "let the kubelet's clusterDomain and the zone of `kubernetes` agree",
             ));
         }
         Ok(())
@@ -566,20 +515,4 @@ impl Patient {
             Err(trouble) => Err(of_trouble(&trouble)),
         }
     }
-}
-
-/// Upstreams that speak plain DNS and are named by address.
-fn upstreams(corefile: &Corefile) -> Vec<SocketAddr> {
-    let uses = corefile.blocks.iter().flat_map(|block| block.uses("forward"));
-    let words = uses.flat_map(|stanza| stanza.args.iter().skip(1));
-    let address = |text: &str| {
-        let text = text.strip_prefix("dns://").unwrap_or(text);
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        let alone = bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53));
-        alone.or_else(|_| text.parse()).ok()
-    };
-    let mut all: Vec<SocketAddr> = words.filter_map(|word| address(&word.text)).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }

@@ -3,7 +3,7 @@
 //! Each look at something gives what is well, or the cause of the trouble with its remedy, at which the
 //! doctor stops: what comes after it would only be its consequences. In the order of [`ORDER`]: the API
 //! server ([`cluster`]), the pod's resolv.conf, the Service and what the kubelet tells pods of it, the
-//! endpoints and their pods, the ConfigMap, RBAC, and then questions over UDP and TCP ([`asking`]) to the
+//! endpoints and their pods, the ConfigMap ([`config`]), RBAC, and then questions over UDP and TCP ([`asking`]) to the
 //! endpoints and to their upstreams.
 //!
 //! It reads and asks; it changes nothing. Of the API server it needs `get` and `list` in the namespace of
@@ -11,6 +11,7 @@
 
 mod asking;
 mod cluster;
+mod config;
 
 use std::io::{self, Write};
 
@@ -23,7 +24,7 @@ use cluster::Patient;
 
 /// What is looked at, in order.
 const ORDER: &str =
-    "API server, pod, Service, kubelet, endpoints, ConfigMap, RBAC, questions, upstreams";
+    "API server, pod, Service, kubelet, node, endpoints, ConfigMap, RBAC, questions, upstreams";
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -111,6 +112,8 @@ async fn examine(wanted: &Doctor, chart: &mut Chart) -> Result<(), Cause> {
     patient.service(chart).await?;
     chart.look = "kubelet";
     patient.kubelet(pod.as_ref(), chart).await?;
+    chart.look = "node";
+    patient.node_loop(chart)?;
     if let Some(pod) = &pod {
         chart.look = "resolv.conf";
         patient.resolv_conf(pod, chart)?;
