@@ -664,7 +664,8 @@ mod tests {
         // Kubernetes 1.11 to 1.13.
         let old = ".:53 {\n    errors\n    health\n    kubernetes cluster.local in-addr.arpa {\n\
                    \x20       pods insecure\n        upstream\n\
-                   \x20       fallthrough in-addr.arpa\n    }\n    prometheus :9153\n    proxy . /etc/resolv.conf\n    cache 30\n}\n";
+                   \x20       fallthrough in-addr.arpa\n    }\n\
+                   \x20   prometheus :9153\n    proxy . /etc/resolv.conf\n    cache 30\n}\n";
         let new = old
             .replace("        upstream", "        # upstream")
             .replace("in-addr.arpa\n    }\n", "in-addr.arpa\n    }\n    ready\n")
@@ -701,7 +702,8 @@ mod tests {
     fn zones_and_who_may_transfer_them() {
         becomes(
             "a {\n file db {\n  transfer to *\n  transfer to 192.0.2.1\n  no_reload\n  \
-             upstream\n }\n}\nb {\n auto {\n  directory d (.*) {1} 30\n  upstream 192.0.2.2\n }\n}\n",
+             upstream\n }\n}\n\
+             b {\n auto {\n  directory d (.*) {1} 30\n  upstream 192.0.2.2\n }\n}\n",
             "a {\n file db {\n  # transfer to *\n  # transfer to 192.0.2.1\n  \
              reload 0\n  # upstream\n }\n transfer {\n     to * 192.0.2.1\n }\n}\n\
              b {\n auto {\n  directory d (.*) {1}\n  reload 30s\n  # upstream 192.0.2.2\n }\n}\n",

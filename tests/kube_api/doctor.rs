@@ -325,7 +325,7 @@ fn corefiles_and_rights() {
                 server.at(PODS, json!({"items": [pod]}));
             },
             "ConfigMap",
-            "coredns-1 has the cluster's resolv.conf, which `forward` reads: it asks itself, a loop",
+            "coredns-1 has the cluster's resolv.conf, which `forward` reads: it asks itself",
             "dnsPolicy: Default",
         ),
         (

@@ -110,7 +110,7 @@ impl Patient {
         if is_told && matches!(origin, Origin::Cluster(_)) {
             return Err(Cause::new(
                 format!(
-                    "{} has the cluster's resolv.conf, which `forward` reads: it asks itself, a loop",
+                    "{} has the cluster's resolv.conf, which `forward` reads: it asks itself",
                     word(pod, "/metadata/name")
                 ),
                 "set dnsPolicy: Default in the pod template of the DNS pods",
