@@ -532,8 +532,8 @@ pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
 /// A look at the children of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaped {
-    /// One has ended: its exit status, or 128 and the signal that ended it.
-    Ended(u8),
+    /// One has ended: which, and its exit status, or 128 and the signal that ended it.
+    Ended(u32, u8),
     /// There are some, none has ended.
     Alive,
     /// There are none.
@@ -547,8 +547,10 @@ pub fn reap() -> Reaped {
     match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
         0 => Reaped::Alive,
         -1 => Reaped::Childless,
-        _ if libc::WIFSIGNALED(status) => Reaped::Ended(128 | libc::WTERMSIG(status) as u8),
-        _ => Reaped::Ended(libc::WEXITSTATUS(status) as u8),
+        child if libc::WIFSIGNALED(status) => {
+            Reaped::Ended(child as u32, 128 | libc::WTERMSIG(status) as u8)
+        }
+        child => Reaped::Ended(child as u32, libc::WEXITSTATUS(status) as u8),
     }
 }
 

@@ -29,7 +29,8 @@ use super::explain::live;
 use super::hand_over::claim::Claim;
 use super::hand_over::link::Link;
 use super::hand_over::offer::{Heard, Offers, Successor};
-use super::hand_over::{Held, Inherited, claim, listen, standby};
+use super::hand_over::standby::Standby;
+use super::hand_over::{Held, Inherited, claim, listen};
 use super::node_local::NodeLocal;
 use super::reload::{Reload, Watch};
 use super::signals::{Signals, Word};
@@ -277,15 +278,16 @@ impl Supervisor {
         self.sinks.values_mut().for_each(|sink| sink.tick(true));
         drop(self);
         tracing::info!("Handed over to process {pid}");
-        if !standby::is_needed() {
+        if !Standby::is_needed() {
             return ExitCode::SUCCESS;
         }
+        let mut standby = Standby::new(successor);
         loop {
             tokio::select! {
-                status = standby::last_child(&successor) => return ExitCode::from(status),
+                status = standby.over() => return ExitCode::from(status),
                 word = signals.next() => {
                     let stops = !matches!(word, Word::Reload | Word::Succeed);
-                    if !standby::hand_on(word.number()) && stops {
+                    if !standby.hand_on(word.number()) && stops {
                         return ExitCode::SUCCESS;
                     }
                 }

@@ -5,6 +5,7 @@
 mod end_points;
 mod load;
 mod node_local;
+mod pid_one;
 #[path = "../ports/mod.rs"]
 mod ports;
 mod server;
