@@ -468,6 +468,19 @@ pub const UPSTREAM_SWEEP_NANOS: u64 = 1_000_000_000;
 pub const UPSTREAM_CASE_LOST_MAX: u8 = 3;
 /// For how long: an upstream may be replaced by one that keeps the case.
 pub const UPSTREAM_PLAIN_NANOS: u64 = 3600 * 1_000_000_000;
+/// Questions to upstreams, less the replies, from which on a worker pauses taking clients' datagrams:
+/// four batches, what a receive buffer of Linux's usual 208 KiB holds the replies to.
+pub const UPSTREAM_AHEAD_MAX: u32 = 256;
+/// How long such a pause lasts at most: as long as timers are exact.
+pub const UPSTREAM_PAUSE_NANOS: u64 = 1_000_000;
+/// For how long a worker sleeps at a time in such a pause: others take the CPU, and a batch of replies
+/// comes.
+pub const UPSTREAM_NAP_NANOS: u64 = 100_000;
+/// Time after which half of those questions are forgotten: long against the reply of an upstream that
+/// is near, short against a time-out.
+pub const UPSTREAM_AHEAD_HALVING_NANOS: u64 = 16_000_000;
+/// Octets of receive buffer that are asked for by a socket to an upstream: a thousand replies.
+pub const UPSTREAM_SOCKET_BYTES_WANTED: usize = 1 << 20;
 /// Rounds in which a turn tells queries that their upstream cannot be reached: each may ask the next.
 pub const TURN_UPSTREAM_ROUNDS_MAX: usize = 16;
 

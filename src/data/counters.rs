@@ -46,6 +46,8 @@ counters! {
     parked: "corelane_parked_total", "Queries that had to wait for something.";
     /// Queries that would have had to wait but found no slot.
     no_slot: "corelane_parked_refused_total", "Queries that found no room to wait.";
+    /// Turns that took no datagrams, since upstreams were behind.
+    held: "corelane_held_turns_total", "Turns that took no queries, since upstreams were behind.";
     /// Walks that passed a bound.
     over: "corelane_walk_bounds_total", "Queries past a bound of questions, waits or frames.";
     /// Events dropped because their ring was full.

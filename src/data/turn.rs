@@ -22,6 +22,7 @@ use super::finish::{Fit, OPT_BYTES, finish};
 use super::generation::Generation;
 use super::slot::{Kind, SlotId, Slots};
 use super::upstream::network::Network;
+use super::upstream::pace::Pace;
 use super::upstream::table::End;
 use crate::cells::Waiter;
 use crate::limits::{
@@ -55,6 +56,8 @@ pub struct Turn {
     timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
     prepared: Vec<Prepared>,
     progress: Progress,
+    /// How far its upstreams are behind.
+    pub pace: Pace,
     /// The time by which signatures are judged and made: read only for signed queries.
     pub unix_now: fn() -> u64,
 }
@@ -72,6 +75,7 @@ impl Turn {
             timers: BinaryHeap::new(),
             prepared: vec![Prepared::NONE; BATCH_DATAGRAMS],
             progress: Progress::default(),
+            pace: Pace::default(),
             unix_now: clock::unix_seconds,
         }
     }

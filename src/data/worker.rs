@@ -2,8 +2,9 @@
 //!
 //! [`Worker::run`] is the turn: mail and timers; at most `TURN_BATCHES_MAX` batches of datagrams,
 //! sockets in rotation; what streams have framed; late replies; then it publishes the turn's number
-//! and yields to the runtime, or sleeps until a socket, mail, a stream or a timer wakes it. Nothing
-//! spins, and a worker without work makes no system call.
+//! and yields to the runtime, or sleeps until a socket, mail, a stream or a timer wakes it. While it is
+//! far ahead of its upstreams (`upstream/pace.rs`) it takes no datagrams of clients. Nothing spins, and
+//! a worker without work makes no system call.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -30,7 +31,7 @@ use super::upstream::network::Network;
 use super::upstream::wires::{Received, Wires};
 use crate::limits::{
     BATCH_DATAGRAMS, DRAIN_LOOK_NANOS, LANE_BYTES, LAST_BATCHES_MAX, TURN_BATCHES_MAX,
-    TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX, TURN_UPSTREAM_MESSAGES_MAX,
+    TURN_STREAM_QUERIES_MAX, TURN_TIMERS_MAX, TURN_UPSTREAM_MESSAGES_MAX, UPSTREAM_NAP_NANOS,
 };
 use crate::mail::{Bell, Ending, Mail, Mailbox};
 use crate::publish::{Published, Turns};
@@ -214,6 +215,9 @@ impl Worker {
                 self.last_datagrams(|_| true);
             } else if more {
                 self.pause().await;
+            } else if self.turn.pace.is_held() {
+                nap();
+                self.pause().await;
             } else {
                 self.wait().await;
             }
@@ -242,7 +246,10 @@ impl Worker {
         // What has begun is finished before more is admitted.
         let mut more = self.upstream_datagrams();
         more |= self.upstream_messages();
-        more |= self.datagrams();
+        match self.turn.pace.holds(self.turn.core.now) {
+            true => self.turn.core.tally.add(self.turn.counters.held, 1),
+            false => more |= self.datagrams(),
+        }
         more |= self.stream_queries();
         more |= self.turn.flush_upstreams(&mut self.ports);
         if self.pending.is_some() {
@@ -552,4 +559,10 @@ impl Worker {
         })
         .await;
     }
+}
+
+/// Leaves the CPU to others for a moment: not in the reactor, which each datagram would wake.
+#[allow(clippy::disallowed_methods, reason = "so short that nobody's answer is late")]
+fn nap() {
+    std::thread::sleep(Duration::from_nanos(UPSTREAM_NAP_NANOS));
 }

@@ -10,7 +10,7 @@ use hickory_proto::op::ResponseCode;
 use crate::client::{Client, Reply};
 use crate::server::eventually;
 use crate::upstream::{Act, Heard, Upstream, honest};
-use crate::{forwarding, metric, serve};
+use crate::{corefile, forwarding, metric, serve};
 
 /// A reply with a rcode, and nothing in it.
 fn says(rcode: u8) -> impl Fn(&Heard) -> Vec<Act> + Send + Sync + 'static {
@@ -252,6 +252,22 @@ fn no_more_queries_wait_than_may() {
     assert_eq!(metric(&server, "coredns_forward_max_concurrent_rejects_total"), 15.0);
     assert!(is_good(&client.ask("again.test.")), "the permits came back");
     server.says("concurrent queries exceeded maximum 10").expect("a reason");
+}
+
+#[test]
+fn upstreams_that_are_far_behind_hold_nobody_up_for_long() {
+    let silent = silent();
+    let text = corefile(&silent.address.to_string(), "") + "here.test {\n whoami\n}\n";
+    let server = serve("behind", &text);
+    let (many, one) = (Client::of(&server), Client::of(&server));
+    for round in 0..20 {
+        // Each time more than it gets ahead of its upstreams by.
+        (0..300).for_each(|number| {
+            many.send(&format!("n{number}.round{round}.test."));
+        });
+        assert_eq!(one.ask("at.here.test.").rcode, ResponseCode::NoError);
+    }
+    assert!(metric(&server, "corelane_held_turns_total") > 0.0, "it was far ahead");
 }
 
 #[test]

@@ -212,9 +212,9 @@ pub fn prepare(given: &Given) -> io::Result<()> {
         let (socket, local) = (SockRef::from(udp), udp.local_addr()?);
         // A unit's ReceiveBuffer may be more than this process would be granted.
         let fresh = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
-        widen(&SockRef::from(&fresh));
+        widen(&SockRef::from(&fresh), SOCKET_BYTES_WANTED);
         if fresh.recv_buffer_size()? > socket.recv_buffer_size()? {
-            widen(&socket);
+            widen(&socket, SOCKET_BYTES_WANTED);
         }
         if local.ip().is_unspecified() {
             set_pktinfo(udp, local.is_ipv6())?;
@@ -257,7 +257,7 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     if stream {
         socket.set_reuse_address(true)?;
     } else {
-        widen(&SockRef::from(&socket));
+        widen(&SockRef::from(&socket), SOCKET_BYTES_WANTED);
         if wildcard {
             set_pktinfo(&socket, address.is_ipv6())?;
         }
@@ -270,12 +270,12 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 
 /// Asks for large buffers. Best effort: past net.core.rmem_max with CAP_NET_ADMIN, else what that
 /// allows.
-fn widen(socket: &SockRef<'_>) {
-    let wanted = SOCKET_BYTES_WANTED as libc::c_int;
+pub fn widen(socket: &SockRef<'_>, wanted_bytes: usize) {
+    let wanted = wanted_bytes as libc::c_int;
     if set_option(&**socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &wanted).is_err() {
-        let _ = socket.set_recv_buffer_size(SOCKET_BYTES_WANTED);
+        let _ = socket.set_recv_buffer_size(wanted_bytes);
     }
-    let _ = socket.set_send_buffer_size(SOCKET_BYTES_WANTED);
+    let _ = socket.set_send_buffer_size(wanted_bytes);
 }
 
 fn set_option<T>(socket: &impl AsRawFd, level: i32, name: i32, value: &T) -> io::Result<()> {

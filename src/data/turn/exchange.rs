@@ -70,6 +70,7 @@ impl Turn {
             now: self.core.now,
         };
         let flight = self.core.upstreams.begin(&sending, &self.core.tally, network)?;
+        self.pace.asked();
         let [first, _] = self.slots.flights(slot);
         self.slots.set_flights(
             slot,
@@ -129,6 +130,7 @@ impl Turn {
     ) {
         let read = len.min(message.len());
         let whole = read == len;
+        self.pace.heard();
         let upstreams = &mut self.core.upstreams;
         match upstreams.arrived(channel, &message[..read], &self.core.tally) {
             Arrived::Reply(flight, slot) => {

@@ -10,6 +10,7 @@ pub mod compose;
 mod https;
 pub mod inbox;
 pub mod network;
+pub mod pace;
 pub mod secret;
 mod stream;
 pub mod table;

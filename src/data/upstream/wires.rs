@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -25,7 +25,8 @@ use super::{Unreached, Upstream};
 use crate::data::transport::Lane;
 use crate::data::transport::mmsg::{Batch, has_gso};
 use crate::data::transport::readiness::watch_connected;
-use crate::limits::BATCH_DATAGRAMS;
+use crate::data::transport::sockets::widen;
+use crate::limits::{BATCH_DATAGRAMS, UPSTREAM_SOCKET_BYTES_WANTED};
 
 /// A channel's own part.
 enum Wire {
@@ -213,6 +214,7 @@ fn connect(upstream: &Upstream) -> io::Result<UdpSocket> {
     let socket =
         Socket::new(Domain::for_address(upstream.address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    widen(&SockRef::from(&socket), UPSTREAM_SOCKET_BYTES_WANTED);
     if let Some(source) = upstream.source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

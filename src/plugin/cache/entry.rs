@@ -205,7 +205,28 @@ impl Link {
     }
 
     /// Looks at a written reply and gives its records the life that they have here, in seconds.
-    pub(super) fn shape(&self, scratch: &mut Scratch, cx: &mut Cx<'_>, deep: bool) -> (Seen, u32) {
+    pub(super) fn shape(&self, scratch: &mut Scratch, cx: &mut Cx<'_>) -> (Seen, u32) {
+        let (seen, ttl) = self.look(cx, true);
+        scratch.ttls.clear();
+        cx.edit().1.patch_ttls(|record, _| {
+            scratch.ttls.push(record.ttl_at as u16);
+            ttl
+        });
+        (seen, ttl)
+    }
+
+    /// Likewise, for a reply that is not stored.
+    pub(super) fn shape_only(&self, cx: &mut Cx<'_>) -> Seen {
+        let (seen, ttl) = self.look(cx, false);
+        // Those of the cluster's records are the same, and within the bounds, nearly always.
+        if !seen.has_ttl(ttl) {
+            cx.edit().1.patch_ttls(|_, _| ttl);
+        }
+        seen
+    }
+
+    /// What a written reply is, and the life that it has here.
+    fn look(&self, cx: &mut Cx<'_>, deep: bool) -> (Seen, u32) {
         let dnssec_ok = cx.asked().dnssec_ok;
         let (question, reply) = cx.edit();
         let seen = Seen::of(question, reply, dnssec_ok, deep);
@@ -214,11 +235,6 @@ impl Link {
             Kind::ServerError => self.settings.servfail.as_secs() as u32,
             _ => seen.life(kept.ttl_max).max(kept.ttl_min).min(kept.ttl_max),
         };
-        scratch.ttls.clear();
-        reply.patch_ttls(|record, _| {
-            scratch.ttls.push(record.ttl_at as u16);
-            ttl
-        });
         (seen, ttl)
     }
 

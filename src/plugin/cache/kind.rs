@@ -41,16 +41,21 @@ pub struct Seen {
     pub storable: bool,
     /// The least TTL; none: it has no records.
     ttl: Option<u32>,
+    /// Whether all records have that TTL.
+    level: bool,
 }
 
 impl Seen {
     /// Looks at a reply. `deep`: it may be stored, so that aliases are followed in any case.
     pub fn of(question: Question<'_>, reply: &Reply, dnssec_ok: bool, deep: bool) -> Self {
         let counts = reply.counts();
-        let (mut soa, mut delegates, mut expired, mut ttl) = (false, false, false, None);
+        let (mut soa, mut delegates, mut expired) = (false, false, false);
+        let (mut ttl, mut level) = (None, true);
         for record in reply.records().flatten() {
             let own = if record.ttl >= TTL_SIGN { 0 } else { record.ttl };
-            ttl = Some(ttl.map_or(own, |least: u32| least.min(own)));
+            let least = ttl.unwrap_or(own);
+            level &= own == least && own == record.ttl;
+            ttl = Some(least.min(own));
             let authority = record.section == Section::Authority;
             soa |= authority && record.rtype == rtype::SOA;
             delegates |= authority && record.rtype == rtype::NS;
@@ -81,7 +86,7 @@ impl Seen {
             Kind::Answer => answers || !has_answer,
             _ => true,
         };
-        Self { kind, answers, storable: bounded && !reply.flags().tc(), ttl }
+        Self { kind, answers, storable: bounded && !reply.flags().tc(), ttl, level }
     }
 
     /// Seconds that it may live, by its records: at most `most`.
@@ -90,6 +95,11 @@ impl Seen {
             (Kind::Answer | Kind::NameError | Kind::NoData, Some(ttl)) => ttl.min(most),
             _ => LIFE_SECONDS,
         }
+    }
+
+    /// Whether all records have this TTL already.
+    pub fn has_ttl(&self, ttl: u32) -> bool {
+        self.level && self.ttl.is_none_or(|least| least == ttl)
     }
 
     /// Whether it says that something does not exist, or that it cannot be told.

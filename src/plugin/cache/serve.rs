@@ -235,7 +235,7 @@ impl Link {
         let written = cx.level().state == ReplyState::Written;
         match frame.why {
             Why::Memory if written => {
-                let (seen, _) = self.shape(scratch, cx, false);
+                let seen = self.shape_only(cx);
                 let class = if seen.is_denial() { Class::Denial } else { Class::Success };
                 self.count(cx, |cells| cells.hits(class));
                 Self::hide_ad(cx, frame.ad);
@@ -245,7 +245,7 @@ impl Link {
             Why::Miss => {
                 if written {
                     let key = self.key(scratch, cx);
-                    let shaped = self.shape(scratch, cx, true);
+                    let shaped = self.shape(scratch, cx);
                     self.store(scratch, cx, key, shaped, false);
                 }
                 Self::land(cx, frame);
@@ -274,7 +274,7 @@ impl Link {
         let level = cx.level();
         let fits = written && is_reply_to(level.question(), &level.reply);
         if fits && !level.reply.flags().tc() {
-            let shaped = self.shape(scratch, cx, true);
+            let shaped = self.shape(scratch, cx);
             let code = cx.level().rcode();
             let newer = match self.settings.prefer_positive {
                 // What does not answer is stored, but does not take the old answer's place.
