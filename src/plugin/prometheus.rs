@@ -26,9 +26,10 @@
 //!   read again at every connection and request, so a new certificate or password needs no reload.
 //!   If they cannot be used at the start, that is logged, metrics are not served and everything else
 //!   works. Without `tls_server_config` metrics are served in clear text.
-//! * `top` adds who and what has the first ranks (`corelane_top_info`, below): 40 series at most at a
-//!   time, but a new one whenever somebody else comes to a rank, which a Prometheus keeps. Whoever may
-//!   read the metrics learns names and addresses from it.
+//! * `top` adds who and what has the first ranks (`corelane_top_info`, below), of the whole process if
+//!   one block with the address says so: 40 series at most at a time, but a new one whenever somebody
+//!   else comes to a rank, which a Prometheus keeps. Whoever may read the metrics learns names and
+//!   addresses from it.
 //!
 //! ## Metrics
 //!
@@ -222,6 +223,10 @@ impl Route for Metrics {
         let format = Format::accepted(request.accept);
         let body = self.status.metrics(format, self.with_names);
         Response { status: 200, content_type: format.content_type(), body }
+    }
+
+    fn yields(&self) -> bool {
+        !self.with_names
     }
 }
 

@@ -259,15 +259,79 @@ def chart():
         corefile(where, objects)
 
 
+PANELS = {"heatmap", "stat", "table", "timeseries"}
+UNITS = {"bytes", "cps", "percent", "percentunit", "reqps", "s", "short"}
+
+
+def panel(where, one):
+    """A panel is one that Grafana shows as it is meant."""
+    if one["type"] not in PANELS or not one["title"]:
+        fault(f"{where}: a panel of type {one['type']}")
+    place = one["gridPos"]
+    if not (0 <= place["x"] and place["x"] + place["w"] <= 24 and place["w"] > 0 < place["h"] and 0 <= place["y"]):
+        fault(f"{where}: lies beside the board: {place}")
+    defaults = one.get("fieldConfig", {}).get("defaults", {})
+    if defaults.get("unit", "short") not in UNITS:
+        fault(f"{where}: unknown unit {defaults['unit']}")
+    steps = [step["value"] for step in defaults.get("thresholds", {}).get("steps", [])]
+    if steps and (steps[0] is not None or steps[1:] != sorted(steps[1:])):
+        fault(f"{where}: thresholds {steps} do not ascend from null")
+    names = [target["refId"] for target in one["targets"]]
+    if not names or len(names) != len(set(names)):
+        fault(f"{where}: targets {names}")
+    if any(target["datasource"] != one["datasource"] for target in one["targets"]):
+        fault(f"{where}: two data sources")
+
+
+def overlap(one, other):
+    one, other = one["gridPos"], other["gridPos"]
+    return all(one[at] < other[at] + other[size] and other[at] < one[at] + one[size] for at, size in (("x", "w"), ("y", "h")))
+
+
+def dashboards():
+    """Looks through the boards; every expression of them, and where it stands."""
+    texts, uids = [], set()
+    for path in sorted((DEPLOY / "observability/dashboards").glob("*.json")):
+        board = json.loads(path.read_text())
+        panels = board["panels"]
+        if board["uid"] in uids or len(board["uid"]) > 40 or not board["title"] or "corelane" not in board["tags"]:
+            fault(f"{path.name}: uid, title or tags")
+        uids.add(board["uid"])
+        if len({one["id"] for one in panels}) != len(panels) or not all(one["id"] > 0 for one in panels):
+            fault(f"{path.name}: the ids of its panels")
+        for at, one in enumerate(panels):
+            panel(f"{path.name}: {one['title']}", one)
+            texts += [(f"{path.name}: {one['title']}", target["expr"]) for target in one["targets"]]
+            for other in panels[:at]:
+                if overlap(one, other):
+                    fault(f"{path.name}: {one['title']} lies over {other['title']}")
+        texts += [(f"{path.name}: {one['name']}", one["target"]["expr"]) for one in board["annotations"]["list"]]
+        variables = {one["name"] for one in board["templating"]["list"]} | {"__rate_interval"}
+        for name in set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - variables - {"__all"}:
+            fault(f"{path.name}: no variable ${name}")
+    return texts
+
+
+def expressions():
+    """What dashboards ask is PromQL: read as rules."""
+    rules = []
+    for at, (where, text) in enumerate(dashboards()):
+        for variable, value in (("$__rate_interval", "5m"), ("$job", ".*"), ("$instance", ".*")):
+            text = text.replace(variable, value)
+        rules.append({"record": f"read:{at}", "expr": text, "labels": {"where": where}})
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "rules.yaml")
+        path.write_text(yaml.safe_dump({"groups": [{"name": "read", "rules": rules}]}))
+        run("promtool", "check", "rules", path)
+
+
 def series():
     """What rules and dashboards name is what this program exports or the rules record."""
     rules = yaml.safe_load((DEPLOY / "observability/corelane.rules.yaml").read_text())
     all_rules = [rule for group in rules["groups"] for rule in group["rules"]]
     recorded = {rule["record"] for rule in all_rules if "record" in rule}
     texts = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in all_rules]
-    for path in sorted((DEPLOY / "observability/dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            texts += [(f"{path.name}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+    texts += dashboards()
     source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.rs"))
     exported = set(re.findall(r'"((?:coredns|corelane|process)_[a-z0-9_]+)"', source))
     for where, text in texts:
@@ -292,6 +356,7 @@ def observability():
     if here("promtool"):
         run("promtool", "check", "rules", folder / "corelane.rules.yaml")
         run("promtool", "test", "rules", folder / "corelane.rules.test.yaml")
+        expressions()
 
 
 # Of ten; what is left is that it talks to the network.

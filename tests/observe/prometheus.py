@@ -16,6 +16,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 
 from others import Upstream, api
@@ -29,6 +31,7 @@ faults = []
 # Counted when something happens that this test does not bring about. That the program exports a family
 # of this name tests/deploy/check.py finds in its source.
 ONLY_WHEN = {
+    "corelane_hand_over_timestamp_seconds": "another process hands over to this one",
     "corelane_kubernetes_malformed_total": "the API server sends what cannot be read",
     "corelane_kubernetes_repaired_total": "the comparison of every ten minutes finds lost events",
     "corelane_kubernetes_top_level_namespaces_total": "a namespace is named like a top-level domain",
@@ -42,21 +45,48 @@ ONLY_WHEN = {
     "coredns_cache_served_stale_total": "an upstream is down and the cache serves what is old",
     "coredns_shed_dropped_total": "the server is behind",
 }
-# What the dashboards that the community has for CoreDNS ask for, and CoreDNS 1.14.7 exports.
-COMMUNITY = """
-coredns_build_info coredns_cache_entries coredns_cache_hits_total coredns_cache_misses_total
-coredns_cache_requests_total coredns_dns_do_requests_total coredns_dns_request_duration_seconds_bucket
-coredns_dns_request_duration_seconds_count coredns_dns_request_duration_seconds_sum
-coredns_dns_request_size_bytes_bucket coredns_dns_request_size_bytes_count
-coredns_dns_request_size_bytes_sum coredns_dns_requests_total coredns_dns_response_size_bytes_bucket
-coredns_dns_response_size_bytes_count coredns_dns_response_size_bytes_sum coredns_dns_responses_total
-coredns_forward_healthcheck_broken_total coredns_forward_max_concurrent_rejects_total
-coredns_health_request_duration_seconds_bucket coredns_health_request_failures_total
-coredns_kubernetes_dns_programming_duration_seconds_bucket coredns_panics_total coredns_plugin_enabled
-coredns_proxy_healthcheck_failures_total coredns_proxy_request_duration_seconds_bucket
-coredns_proxy_request_duration_seconds_count coredns_reload_failed_total process_cpu_seconds_total
-process_open_fds process_resident_memory_bytes process_start_time_seconds
-""".split()
+# What the community's dashboards for CoreDNS ask for (grafana.com 12539 and 14981, kube-prometheus-stack's,
+# dotdc's, coredns-mixin's), with the labels that they choose and add up by. All that CoreDNS 1.14.7 exports
+# itself: of what they name besides, `coredns_forward_*_total{to}` and names of before 1.7 are its own past,
+# and `go_*` is Go's.
+SERVER = {"server", "zone", "view"}
+CACHE = {"server", "zones", "view"}
+COMMUNITY = {
+    "coredns_build_info": {"version", "revision", "goversion"},
+    "coredns_cache_entries": CACHE | {"type"},
+    "coredns_cache_hits_total": CACHE | {"type"},
+    "coredns_cache_misses_total": CACHE,
+    "coredns_cache_requests_total": CACHE,
+    "coredns_dns_do_requests_total": SERVER,
+    "coredns_dns_request_duration_seconds_bucket": SERVER | {"le"},
+    "coredns_dns_request_duration_seconds_count": SERVER,
+    "coredns_dns_request_duration_seconds_sum": SERVER,
+    "coredns_dns_request_size_bytes_bucket": SERVER | {"proto", "le"},
+    "coredns_dns_request_size_bytes_count": SERVER | {"proto"},
+    "coredns_dns_request_size_bytes_sum": SERVER | {"proto"},
+    "coredns_dns_requests_total": SERVER | {"proto", "family", "type"},
+    "coredns_dns_response_size_bytes_bucket": SERVER | {"proto", "le"},
+    "coredns_dns_response_size_bytes_count": SERVER | {"proto"},
+    "coredns_dns_response_size_bytes_sum": SERVER | {"proto"},
+    "coredns_dns_responses_total": SERVER | {"rcode", "plugin"},
+    "coredns_forward_healthcheck_broken_total": set(),
+    "coredns_forward_max_concurrent_rejects_total": set(),
+    "coredns_health_request_duration_seconds_bucket": {"le"},
+    "coredns_health_request_failures_total": set(),
+    "coredns_kubernetes_dns_programming_duration_seconds_bucket": {"service_kind", "le"},
+    "coredns_panics_total": set(),
+    "coredns_plugin_enabled": SERVER | {"name"},
+    "coredns_proxy_conn_cache_hits_total": {"proxy_name", "to", "proto"},
+    "coredns_proxy_conn_cache_misses_total": {"proxy_name", "to", "proto"},
+    "coredns_proxy_healthcheck_failures_total": {"proxy_name", "to"},
+    "coredns_proxy_request_duration_seconds_bucket": {"proxy_name", "to", "rcode", "le"},
+    "coredns_proxy_request_duration_seconds_count": {"proxy_name", "to", "rcode"},
+    "coredns_reload_failed_total": set(),
+    "process_cpu_seconds_total": set(),
+    "process_open_fds": set(),
+    "process_resident_memory_bytes": set(),
+    "process_start_time_seconds": set(),
+}
 
 
 def fault(text):
@@ -66,6 +96,9 @@ def fault(text):
 COREFILE = """
 . {{
     errors
+    log {{
+        slow 1us
+    }}
     health 127.0.0.1:{health}
     prometheus 127.0.0.1:{metrics} {{
         top
@@ -100,7 +133,8 @@ class Load:
         number = 0
         while not self.over:
             number += 1
-            for name in (f"n{number}.test", "a.cached.test", "web.team-a.svc.cluster.local", f"n{number}.other.test"):
+            for name in (f"n{number}.test", "a.cached.test", "web.team-a.svc.cluster.local", "none.team-a.svc.cluster.local",
+                         f"n{number}.other.test"):
                 self.server.ask(name, 1, 0.5)
             self.server.ask("signed.test", 1, 0.5, dnssec_ok=True)
             if self.down_too:
@@ -169,18 +203,31 @@ scrape_configs:
 
 
 def scraped(metrics):
+    """The names on the page, each with the labels that all of its series have."""
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    return set(re.findall(r"^([a-zA-Z_:][\w:]*)[{ ]", text, re.M)) - {"#"}
+    names = {}
+    for name, labels in re.findall(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? [^ ]+$", text, re.M):
+        labels = set(re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', labels))
+        names[name] = names.get(name, labels) & labels
+    return names
+
+
+def boards():
+    """Every expression of the dashboards, with where it stands."""
+    asks = []
+    for path in sorted((OBSERVABILITY / "dashboards").glob("*.json")):
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
+            asks += [(f"{path.name}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+        asks += [(f"{path.name}: {mark['name']}", mark["target"]["expr"]) for mark in board["annotations"]["list"]]
+    return asks
 
 
 def named():
     """Each series that a rule or a dashboard asks for, with who asks."""
     text = (OBSERVABILITY / "corelane.rules.yaml").read_text()
-    asks = [("a rule", line) for line in text.splitlines() if not line.lstrip().startswith("#")]
-    for path in sorted((OBSERVABILITY / "dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            asks += [(f"{path.name}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+    asks = [("a rule", line) for line in text.splitlines() if not line.lstrip().startswith("#")] + boards()
     names = {}
     for who, text in asks:
         for name in re.findall(r"(?<![\w:])(?:coredns|corelane|process)_[a-z0-9_]+", text):
@@ -193,14 +240,36 @@ def series(metrics):
     wanted = {name: who for name, who in named().items() if name not in ONLY_WHEN}
     deadline = time.monotonic() + PATIENCE / 2
     while True:
-        missing = {name: who for name, who in wanted.items() if name not in scraped(metrics)}
+        there = scraped(metrics)
+        missing = {name: who for name, who in wanted.items() if name not in there}
         if not missing or time.monotonic() > deadline:
             break
         time.sleep(0.5)
     for name, who in sorted(missing.items()):
         fault(f"{who} asks for {name}, which is not on /metrics")
+    for name, labels in sorted(COMMUNITY.items()):
+        if labels - there.get(name, labels):
+            fault(f"{name} lacks labels of CoreDNS's: {sorted(labels - there[name])}")
     for name in sorted(ONLY_WHEN.keys() - named().keys()):
         fault(f"nobody asks for {name}: take it off ONLY_WHEN")
+
+
+def panels(prometheus):
+    """Each panel shows something, unless it is of what does not happen here."""
+    for where, text in boards():
+        for variable, value in (("$__rate_interval", "10s"), ("$job", ".*"), ("$instance", ".*")):
+            text = text.replace(variable, value)
+        may_be_empty = any(name in text for name in ONLY_WHEN)
+        query = f"query?query={urllib.parse.quote(text)}"
+        try:
+            deadline = time.monotonic() + PATIENCE / 4
+            while not prometheus.api(query)["result"] and not may_be_empty:
+                if time.monotonic() > deadline:
+                    fault(f"{where} shows nothing: {text}")
+                    break
+                time.sleep(0.5)
+        except urllib.error.HTTPError as error:
+            fault(f"{where}: {error.read().decode()}")
 
 
 def owner(health):
@@ -247,6 +316,7 @@ def main():
             outage(prometheus, upstream)
             load.down_too = True
             series(metrics)
+            panels(prometheus)
             owner(health)
         finally:
             prometheus.end()

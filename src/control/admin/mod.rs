@@ -83,6 +83,11 @@ pub trait Route: Send + Sync {
     fn later(&self, _request: &Request<'_>) -> Option<Later> {
         None
     }
+
+    /// Whether another one for the same path on the same address, which does not, answers instead.
+    fn yields(&self) -> bool {
+        false
+    }
 }
 
 /// What a route may look at.
@@ -275,8 +280,10 @@ fn merge(wanted: Vec<Endpoint>) -> Result<BTreeMap<SocketAddr, Wanted>, AdminErr
         });
         want.required |= endpoint.required;
         for (path, route) in routes {
-            if want.table.route(path).is_none() {
-                want.table.routes.push((path, route));
+            match want.table.routes.iter_mut().find(|(known, _)| *known == path) {
+                None => want.table.routes.push((path, route)),
+                Some((_, held)) if held.yields() && !route.yields() => *held = route,
+                Some(_) => {}
             }
         }
         want.table.poll = want.table.poll.take().or(poll);

@@ -17,6 +17,10 @@ impl Route for Fixed {
             _ => Response::text(200, self.0),
         }
     }
+
+    fn yields(&self) -> bool {
+        self.0.starts_with("less")
+    }
 }
 
 fn endpoint(address: &str, path: &'static str, body: &'static str) -> Endpoint {
@@ -70,7 +74,9 @@ fn endpoints_of_one_address_are_merged() {
     admin
         .set(vec![
             endpoint(&address, "/health", "OK"),
-            endpoint(&other, "/metrics", "m 1"),
+            endpoint(&other, "/metrics", "less"),
+            endpoint(&address, "/metrics", "m 1"),
+            endpoint(&address, "/metrics", "less"),
             endpoint(&address, "/health", "second"),
         ])
         .unwrap();
