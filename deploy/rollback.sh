@@ -23,14 +23,17 @@ while getopts 'han:k:' option; do
         h) usage; exit 0 ;;
         a) apply=1 ;;
         n) revision=$OPTARG ;;
-        k) kubectl+=(--kubeconfig "$OPTARG") ;;
-        *) usage >&2; exit 1 ;;
+        k)
+            [[ -r $OPTARG ]] || { echo "rollback.sh: -k $OPTARG: cannot be read" >&2; exit 2; }
+            kubectl+=(--kubeconfig "$OPTARG")
+            ;;
+        *) usage >&2; exit 2 ;;
     esac
 done
 [[ $revision =~ ^[0-9]+$ ]] || { echo "rollback.sh: -n $revision: not a number" >&2; exit 2; }
 
 run() {
-    if [[ $apply ]]; then "$@"; else echo "$*"; fi
+    if [[ $apply ]]; then "$@"; else printf '%q ' "$@" && echo; fi
 }
 run "${kubectl[@]}" -n kube-system rollout undo deployment/coredns "--to-revision=$revision"
 run "${kubectl[@]}" -n kube-system rollout status deployment/coredns --timeout=5m

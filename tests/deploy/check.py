@@ -162,12 +162,13 @@ def node_local():
 KUBECTL = """#!/bin/sh
 # A cluster of a test: the files beside this one are what `get KIND NAME -o jsonpath=…` prints.
 for word; do case $word in
+    --raw) exit 0 ;;
     service | configmap | deployment) kind=$word ;;
     kube-dns | coredns) name=$word ;;
     jsonpath=*) path=$(printf %s "${word#jsonpath=}" | tr -cd a-zA-Z) ;;
     apply) exec cat ;;
 esac; done
-cat "$(dirname "$0")/$kind.$name${path:+.$path}" 2>/dev/null
+cat "$(dirname "$0")/$kind.$name${path:+.$path}" 2>/dev/null || true
 """
 
 
@@ -196,12 +197,25 @@ def script():
         old = run(deploy, "10.96.0.0/12", "10.244.0.0/16", "10.0.0.11", "k8s.corp", env=env).stdout
         if "kubernetes k8s.corp 10.96.0.0/12 10.244.0.0/16 {" not in old or "clusterIP: 10.0.0.11" not in old:
             fault("deploy.sh, positional: not understood")
+        # A cluster that cannot be asked is not one that has nothing.
+        pathlib.Path(folder, "kubectl").write_text("#!/bin/sh\necho refused >&2\nexit 1\n")
+        for words, status in (([], 2), (["-i", "10.0.0.10"], 0)):
+            done = subprocess.run([deploy, *words], capture_output=True, text=True, env=env)
+            if done.returncode != status or "cannot be asked (refused)" not in done.stderr:
+                fault(f"deploy.sh {words} without a cluster: {done}")
+        # What may not be seen may be there: nothing is made that would overwrite it.
+        forbids = '#!/bin/sh\ncase $2 in --raw) ;; *) echo forbidden >&2; exit 1 ;; esac\n'
+        pathlib.Path(folder, "kubectl").write_text(forbids)
+        done = subprocess.run([deploy, "-i", "10.0.0.10"], capture_output=True, text=True, env=env)
+        if done.returncode == 0 or done.stdout or "forbidden" not in done.stderr:
+            fault(f"deploy.sh where it may not look: {done}")
 
     with tempfile.TemporaryDirectory() as folder:
         env = cluster(
             folder,
             service_kube__dns_specclusterIP="10.96.0.10",
             configmap_kube__dns_dataupstreamNameservers='["192.0.2.1", "192.0.2.2"]',
+            configmap_kube__dns_datafederations='{"a": "b.test"}',
             configmap_kube__dns_datastubDomains='{"corp.example" : ["192.0.2.3:5353"], "a.test": ["192.0.2.4", "192.0.2.5"]}',
             deployment_coredns_specselectormatchLabels='{"app.kubernetes.io/name":"coredns","k8s-app":"kube-dns"}',
             deployment_kube__dns="there",
@@ -218,8 +232,9 @@ def script():
         selector = find(objects, "Deployment").get("spec", {}).get("selector", {}).get("matchLabels")
         if selector != {"k8s-app": "kube-dns", "app.kubernetes.io/name": "coredns"}:
             fault(f"deploy.sh over kube-dns: another selector: {selector}")
-        if "delete deployment kube-dns" not in done.stderr:
-            fault("deploy.sh over kube-dns: does not say what is left to do")
+        for wanted in ("delete deployment kube-dns", "federations of the ConfigMap kube-dns are left out"):
+            if wanted not in done.stderr:
+                fault(f"deploy.sh over kube-dns: does not say {wanted!r}")
         plain = corefile("deploy.sh -s", documents(run(deploy, "-s", env=env).stdout))
         if "192.0.2." in plain:
             fault("deploy.sh -s: translated all the same")
@@ -230,14 +245,21 @@ def script():
         if any(item["kind"] == "ConfigMap" for item in kept):
             fault("deploy.sh: overwrites a Corefile that is there")
         corefile("deploy.sh -f", documents(run(deploy, "-f", env=env).stdout))
-        for wrong in (["-d", "a b"], ["-i", "x/y"], ["-r", "a|b"], ["-t", "/nowhere"]):
+        for wrong in (
+            ["-d", "a b"], ["-i", "x/y"], ["-i", "10.0.0.256"], ["-i", "1::2::g"], ["-r", "a|b"],
+            ["-r", "10.0.0.0/33"], ["-r", "10.0.0.0"], ["-t", "/nowhere"], ["-k", "/nowhere"], ["-x"],
+            ["10.96.0.0/12", "k8s.corp", "more"],
+        ):
             if subprocess.run([deploy, *wrong], capture_output=True, env=env).returncode != 2:
                 fault(f"deploy.sh {wrong}: taken")
         template = pathlib.Path(folder, "template")
-        template.write_text("CLUSTER_DNS_IP CLUSTER_DOMAIN REVERSE_CIDRS UPSTREAMNAMESERVER\n")
+        template.write_text("CLUSTER_DNS_IP CLUSTER_DOMAIN REVERSE_CIDRS UPSTREAMNAMESERVER FEDERATIONS\n")
         made = run(deploy, "-s", "-t", template, env=env).stdout
-        if made != "10.96.0.10 cluster.local in-addr.arpa ip6.arpa /etc/resolv.conf\n":
+        if made != "10.96.0.10 cluster.local in-addr.arpa ip6.arpa /etc/resolv.conf \n":
             fault(f"deploy.sh -t: {made}")
+    for wrong in (["-n", "x"], ["-k", "/nowhere"], ["-x"]):
+        if subprocess.run([DEPLOY / "rollback.sh", *wrong], capture_output=True).returncode != 2:
+            fault(f"rollback.sh {wrong}: taken")
     back = run(DEPLOY / "rollback.sh", "-n", "3").stdout
     if "rollout undo deployment/coredns --to-revision=3" not in back:
         fault(f"rollback.sh: {back}")
