@@ -7,6 +7,7 @@ import os
 import platform
 from pathlib import Path
 
+from . import flame
 from .kinds import KINDS
 from .words import markdown
 
@@ -93,6 +94,8 @@ def watched(result):
             ]
             heads = [f"server ({tool})", *(f"{event} per answer" for event in events)]
             lines += ["", *markdown(heads, rows)]
+    for heads, rows in flame.tables(result):
+        lines += ["", *markdown(heads, rows)]
     return lines
 
 
@@ -148,7 +151,8 @@ def make(directory):
     for result in results:
         lines += section(result)
         name = result["scenario"]["name"]
-        for what, picture in KINDS[result["scenario"]["kind"]].plots(result).items():
+        pictures = KINDS[result["scenario"]["kind"]].plots(result) | flame.plots(result)
+        for what, picture in pictures.items():
             if picture:
                 write(directory / f"{name}-{what}.svg", picture)
                 lines += ["", f"![{name}: {what}]({name}-{what}.svg)"]
