@@ -44,6 +44,11 @@ def box(x, y, width, height, colour):
     )
 
 
+def step_of_key(series, widest):
+    """How far the names of a key are apart, so that all of them have room."""
+    return min(widest, (WIDTH - LABELS - 10) / len(series))
+
+
 def ticks(highest):
     """Round numbers from 0 on, the last one at or above `highest`."""
     if highest <= 0:
@@ -85,7 +90,7 @@ def bars(title, unit, rows, series=("",)):
     bottom = top + of_a_row * len(rows)
     parts = [text(8, 20, title, weight="bold")]
     for index, name in enumerate(series if has_key else ()):
-        x = LABELS + 170 * index
+        x = LABELS + step_of_key(series, 170) * index
         parts += [box(x, 30, 12, 12, COLOURS[index % len(COLOURS)]), text(x + 17, 40, name)]
     for mark in marks:
         parts.append(line(place(mark), top, place(mark), bottom, "#dddddd"))
@@ -138,6 +143,6 @@ def lines(title, unit, categories, series):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-        x = 150 + 110 * index
+        x = LABELS + step_of_key(series, 110) * index
         parts += [box(x, 26, 12, 12, colour), text(x + 16, 36, name)]
     return svg(height, parts)

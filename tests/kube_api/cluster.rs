@@ -249,22 +249,31 @@ impl Cluster {
     /// Writes the service account and its role as they lie in `deploy`.
     pub async fn permit(&self) {
         for file in ["serviceaccount.yaml", "rbac.yaml"] {
-            let file =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/base").join(file);
-            let text = std::fs::read_to_string(file).expect("a manifest");
-            for document in text.split("\n---\n") {
-                let object: Value = serde_saphyr::from_str(document).expect("YAML");
-                let kind = object["kind"].as_str().expect("a kind");
-                self.create(&format!("{}s", kind.to_lowercase()), object.clone()).await;
-            }
+            self.apply(&format!("kubernetes/base/{file}")).await;
+        }
+    }
+
+    /// Writes the objects of a file below `deploy`.
+    pub async fn apply(&self, file: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+        let text = std::fs::read_to_string(file).expect("a manifest");
+        for document in text.split("\n---\n") {
+            let object: Value = serde_saphyr::from_str(document).expect("YAML");
+            let kind = object["kind"].as_str().expect("a kind");
+            self.create(&format!("{}s", kind.to_lowercase()), object.clone()).await;
         }
     }
 
     /// Writes a fresh token of the service account into the file `who`.
     pub async fn token(&self, who: &str) {
+        self.token_of(who, "kube-system", "coredns").await;
+    }
+
+    /// Writes a fresh token of any service account into the file `who`.
+    pub async fn token_of(&self, who: &str, namespace: &str, account: &str) {
         let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"expirationSeconds": 3600}});
-        let account = path("serviceaccounts", "kube-system", "coredns");
+        let account = path("serviceaccounts", namespace, account);
         let made = self.call("POST", &format!("{account}/token"), &body).await;
         let token = made["status"]["token"].as_str().expect("a token");
         std::fs::write(self.folder.join(who), token).expect("a file");
@@ -306,6 +315,7 @@ fn path(plural: &str, namespace: &str, name: &str) -> String {
     let group = match plural {
         "endpointslices" => "/apis/discovery.k8s.io/v1",
         "clusterroles" | "clusterrolebindings" => "/apis/rbac.authorization.k8s.io/v1",
+        "jobs" => "/apis/batch/v1",
         "serviceimports" => "/apis/multicluster.x-k8s.io/v1alpha1",
         _ => "/api/v1",
     };

@@ -297,3 +297,32 @@ async fn away(cluster: &mut Cluster, process: &Process) {
     process.gives(LATER, A, NoError, &["A 10.96.0.53"]).await;
     assert!(!process.output().contains("another history"), "{}", process.output());
 }
+
+#[test]
+fn the_job_of_a_load_test_may_read_what_its_queries_are_made_of() {
+    beside(async |program| {
+        let cluster = Cluster::start(program, "job", &[]).await;
+        fill(&cluster).await;
+        cluster.apply("loadtest/job.yaml").await;
+        cluster.token_of("job", "dns-loadtest", "dns-loadtest").await;
+        let queries = async |more: &[&str]| {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
+            command.args(["queries", "--kubeconfig"]).arg(cluster.kubeconfig("job")).args(more);
+            let output = command.output().await.expect("a process");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let inside = queries(&[]).await;
+        for line in [
+            "web.shop.svc.cluster.local AAAA",
+            "_http._tcp.web.shop.svc.cluster.local SRV",
+            "50.0.96.10.in-addr.arpa PTR",
+            "one.sets.shop.svc.cluster.local A",
+        ] {
+            assert!(inside.lines().any(|one| one == line), "no {line}: {inside}");
+        }
+        let outside = queries(&["--outside", "example.com"]).await;
+        let line = "example.com.shop.svc.cluster.local A";
+        assert!(outside.lines().any(|one| one == line), "{outside}");
+    });
+}
