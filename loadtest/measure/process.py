@@ -30,6 +30,7 @@ FURTHER_PORTS = range(1, PORTS_OF_A_SERVER)
 # Two servers that open their port for others, too (SO_REUSEPORT), would share it and its load.
 GIVEN = set()
 STOP_SECONDS = 3.0
+NOERROR, NXDOMAIN = 0, 3
 TYPES = {"A": 1, "NS": 2, "SOA": 6, "TXT": 16, "AAAA": 28}
 
 
@@ -203,8 +204,8 @@ class Server:
         return " ".join([*own, *words])
 
     def start(self):
-        """Writes its files and runs it, then asks until it answers NOERROR (or, where its
-        definition says `ready = "connect"`, accepts a connection)."""
+        """Writes its files and runs it, then asks until it is ready (where its definition says
+        `ready = "connect"`: until it accepts a connection)."""
         self.directory.mkdir(exist_ok=True)
         for name, text in self.definition.get("files", {}).items():
             content = substitute(text, self.values)
@@ -237,11 +238,22 @@ class Server:
         return {name: substitute(text, self.values) for name, text in own.items()}
 
     def is_ready(self):
-        """Whether it answers, asked once."""
+        """Whether it answers, asked once: NOERROR to the scenario's `ready`, or anything where that is
+        empty, and NXDOMAIN to its `absent`, which servers say only once they know all that there is."""
         if self.definition.get("ready") == "connect":
             return listens(self.port)
-        name, kind = self.scenario.ready.split()
-        return ask(name, kind, self.port, self.scenario.transport) == 0
+        if not self.scenario.ready:
+            return ask(".", "NS", self.port, self.scenario.transport) is not None
+        if self.rcode_of(self.scenario.ready) != NOERROR:
+            return False
+        absent = self.scenario.absent
+        knows_rcodes = self.definition.get("expect", self.scenario.expect) != ""
+        return not (absent and knows_rcodes) or self.rcode_of(absent) == NXDOMAIN
+
+    def rcode_of(self, question):
+        """The rcode of its answer to `name type`."""
+        name, kind = question.split()
+        return ask(name, kind, self.port, self.scenario.transport)
 
     def set_receive_buffers(self, octets):
         """Gives its UDP sockets receive buffers of this size, whatever it asked for itself: what

@@ -24,6 +24,7 @@ class Scenario:
     rounds: int
     seconds: float
     against: list
+    absent: str = ""
     data: str = ""
     flood: list = field(default_factory=list)
     pace: list = field(default_factory=list)
