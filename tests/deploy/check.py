@@ -118,7 +118,34 @@ def kustomize():
         if any(o["kind"] == "ConfigMap" for o in objects):
             fault(f"{overlay}: would overwrite the cluster's Corefile")
     corefile("corefile", documents(run(*command, DEPLOY / "kubernetes/corefile").stdout))
+    components(command)
     node_local()
+
+
+def components(command):
+    """An overlay of an operator's own, with all components, over each of ours."""
+    kinds = {"deployment": "Deployment", "daemonset": "DaemonSet"}
+    parts = sorted(path.name for path in (DEPLOY / "kubernetes/components").iterdir())
+    for overlay, workload in kinds.items():
+        with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+            here = pathlib.Path(folder)
+            base = os.path.relpath(DEPLOY / "kubernetes", here)
+            lines = {"resources": [f"{base}/{overlay}"], "components": [f"{base}/components/{part}" for part in parts]}
+            (here / "kustomization.yaml").write_text(yaml.safe_dump(lines))
+            objects = documents(run(*command, here).stdout)
+        where = f"{overlay} with {', '.join(parts)}"
+        validate(where, objects)
+        hangs_together(where, objects, workload)
+        pod = find(objects, workload).get("spec", {}).get("template", {}).get("spec")
+        if not pod:
+            continue
+        container = pod["containers"][0]
+        profile = container["securityContext"]["seccompProfile"]
+        if profile != {"type": "Localhost", "localhostProfile": "corelane.json"}:
+            fault(f"{where}: seccomp {profile}")
+        if {"name": "CORELANE_IO_ENGINE", "value": "uring"} not in container.get("env", []):
+            fault(f"{where}: io_uring is allowed, and not chosen")
+        find(objects, "NetworkPolicy")
 
 
 def node_local():
@@ -434,7 +461,17 @@ def package():
         print(run("unshare", "--net", "--mount", sys.executable, script, CORELANE).stdout, end="")
 
 
-for check in (kustomize, script, chart, observability, units, image, package):
+def seccomp():
+    """The profile holds what the program does, and the program works beneath it."""
+    if os.geteuid() != 0:
+        print("skipped: deploy: runs beneath the seccomp profile: they need root")
+    elif here("unshare"):
+        apart = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        done = run(*apart, sys.executable, ROOT / "tests/deploy/system_calls.py", CORELANE)
+        print(done.stdout, end="")
+
+
+for check in (kustomize, script, chart, observability, units, image, package, seccomp):
     check()
 for line in faults:
     print(line)
