@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+mod message;
 mod ports;
 
+use message::{name, query};
 use ports::Port;
 
 /// How long anything may take that happens at all.
@@ -139,10 +141,10 @@ impl Upstream {
             for mut stream in tcp.incoming().flatten() {
                 let asked = Arc::clone(&asked);
                 spawn(move || {
-                    while let Ok(query) = read_message(&mut stream) {
+                    while let Ok(query) = message::receive(&mut stream) {
                         let reply = answer(&query, last, true, &asked);
                         sleep(delay);
-                        write_message(&mut stream, &reply);
+                        let _ = message::send(&mut stream, &reply);
                     }
                 });
             }
@@ -179,36 +181,6 @@ fn answer(query: &[u8], last: u8, tcp: bool, seen: &Mutex<Vec<Seen>>) -> Vec<u8>
         reply.extend(rdata);
     }
     reply
-}
-
-fn read_message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut message = vec![0; u16::from_be_bytes(len).into()];
-    stream.read_exact(&mut message)?;
-    Ok(message)
-}
-
-fn write_message(stream: &mut TcpStream, message: &[u8]) {
-    let framed = [&(message.len() as u16).to_be_bytes(), message].concat();
-    let _ = stream.write_all(&framed);
-}
-
-/// A name in wire form.
-fn name(text: &str) -> Vec<u8> {
-    let labels = text.split('.').filter(|label| !label.is_empty());
-    let mut name: Vec<u8> =
-        labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
-    name.push(0);
-    name
-}
-
-fn query(id: u16, text: &str, rtype: u16) -> Vec<u8> {
-    let [high, low] = id.to_be_bytes();
-    let mut query = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    query.extend(name(text));
-    query.extend([0, rtype as u8, 0, 1]);
-    query
 }
 
 /// The address or name that a reply without an error ends with.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
+mod message;
 mod ports;
 
 use ports::Port;
@@ -225,11 +226,8 @@ fn carry_stream(client: TcpStream, endpoint: SocketAddr) -> io::Result<()> {
     client.shutdown(Shutdown::Write)
 }
 
-/// www.example. A
-const QUESTION: &[u8] = b"\x03www\x07example\0\0\x01\0\x01";
-
 fn query(id: u16) -> Vec<u8> {
-    [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0], QUESTION].concat()
+    message::query(id, "www.example", 1)
 }
 
 /// The version that answered; `None`: it is no answer to the query with this id.
@@ -316,15 +314,9 @@ fn over_tcp(target: SocketAddr) -> Result<Vec<u8>, String> {
     let mut one = |id: usize| {
         sleep(PACE);
         let query = query(id as u16);
-        let mut exchange = || {
-            stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat())?;
-            let mut len = [0; 2];
-            stream.read_exact(&mut len)?;
-            let mut reply = vec![0; u16::from_be_bytes(len).into()];
-            stream.read_exact(&mut reply)?;
-            Ok(reply)
-        };
-        let reply = exchange().map_err(|error: io::Error| lost(id, &error))?;
+        let sent = message::send(&mut stream, &query);
+        let reply = sent.and_then(|()| message::receive(&mut stream));
+        let reply = reply.map_err(|error| lost(id, &error))?;
         version(id as u16, &reply).ok_or_else(|| lost(id, &format!("{reply:?}")))
     };
     (0..QUERIES_OF_A_CONNECTION).map(&mut one).collect()

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use corelane::data::transport::engine::Engine;
 
+mod message;
+
+use message::query;
+
 /// How long anything may take that happens at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the socket is saturated at least.
@@ -76,24 +80,13 @@ fn write_corefile(folder: &Path, address: SocketAddr, more: &str) {
     std::fs::write(folder.join("Corefile"), text).unwrap();
 }
 
-fn query(id: u16, name: &str) -> Vec<u8> {
-    let [high, low] = id.to_be_bytes();
-    let mut message = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        message.push(label.len() as u8);
-        message.extend(label.as_bytes());
-    }
-    message.extend([0, 0, 1, 0, 1]);
-    message
-}
-
 fn name_of(id: u16) -> String {
     format!("n{}.example.org", id % u16::from(NAMES))
 }
 
 /// Whether `reply` is the one answer to the query with this id.
 fn is_right(id: u16, reply: &[u8]) -> bool {
-    let asked = query(id, &name_of(id));
+    let asked = query(id, &name_of(id), 1);
     let address = [192, 0, 2, (id % u16::from(NAMES)) as u8];
     reply.len() > asked.len()
         && reply[..2] == asked[..2]
@@ -124,7 +117,7 @@ impl Flood {
                     for socket in &sockets {
                         for _ in 0..WINDOW {
                             next = next.wrapping_add(1);
-                            let _ = socket.send(&query(next, &name_of(next)));
+                            let _ = socket.send(&query(next, &name_of(next), 1));
                         }
                     }
                     for socket in &sockets {
@@ -158,14 +151,9 @@ impl Flood {
 }
 
 /// Asks on a stream and waits for the answer.
-fn ask(stream: &mut TcpStream, message: &[u8]) -> Vec<u8> {
-    let framed = [&(message.len() as u16).to_be_bytes()[..], message].concat();
-    stream.write_all(&framed).unwrap();
-    let mut len = [0; 2];
-    stream.read_exact(&mut len).expect("an answer");
-    let mut reply = vec![0; u16::from_be_bytes(len) as usize];
-    stream.read_exact(&mut reply).expect("a whole answer");
-    reply
+fn ask(stream: &mut TcpStream, query: &[u8]) -> Vec<u8> {
+    message::send(stream, query).unwrap();
+    message::receive(stream).expect("a whole answer")
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -189,12 +177,12 @@ fn nobody_starves(name: &str, arguments: &[&str]) {
             write_corefile(&server.folder, server.address, block);
             server.signal("USR1");
         }
-        let reply = ask(&mut stream, &query(answers, &name_of(answers)));
+        let reply = ask(&mut stream, &query(answers, &name_of(answers), 1));
         assert!(is_right(answers, &reply), "over TCP: {reply:02x?}");
         answers = answers.saturating_add(1);
         // REFUSED until the new block is served.
         if answers % 16 == 0 && !reloaded {
-            let reply = ask(&mut stream, &query(answers, "who.new.example"));
+            let reply = ask(&mut stream, &query(answers, "who.new.example", 1));
             reloaded = reply[3] & 15 == 0;
         }
     }

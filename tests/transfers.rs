@@ -4,7 +4,6 @@
 //! once: were each to hold the generation that it began in, the last reloads would not come.
 #![allow(clippy::disallowed_methods, reason = "not the query path")]
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +16,10 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use socket2::{Domain, Socket, Type};
 
+mod message;
 mod ports;
+
+use message::{query, receive, send};
 
 /// How long anything may take that happens at all.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,7 +36,7 @@ const ALGORITHM: &[u8] = b"\x0bhmac-sha256\x00";
 const MAC_BYTES: usize = 32;
 /// `c2VjcmV0` in the Corefile.
 const SECRET: &[u8] = b"secret";
-const ZONE: &[u8] = b"\x07example\x03org\x00";
+const ZONE: &str = "example.org";
 const AXFR: u16 = 252;
 const TSIG: u16 = 250;
 
@@ -72,19 +74,17 @@ impl Server {
     /// Until the block of this number is served.
     fn wait_for(&self, number: u32) {
         let began = Instant::now();
-        let digits = number.to_string();
-        let name = [b"\x01g", &[digits.len() as u8][..], digits.as_bytes(), b"\x04test\x00"];
-        while !self.is_served(&name.concat()) {
+        while !self.is_served(&format!("g.{number}.test")) {
             assert!(began.elapsed() < PATIENCE, "generation {number} is not served");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn is_served(&self, name: &[u8]) -> bool {
+    fn is_served(&self, name: &str) -> bool {
         let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        send(&mut stream, &query(1, name, 1));
-        receive(&mut stream)[3] & 15 == 0
+        send(&mut stream, &query(1, name, 1)).unwrap();
+        receive(&mut stream).expect("a whole message")[3] & 15 == 0
     }
 }
 
@@ -115,28 +115,6 @@ fn write_corefile(folder: &Path, address: SocketAddr, number: u32) {
          g.{number}.test:{port} {{\n bind 127.0.0.1\n whoami\n}}\n"
     );
     std::fs::write(folder.join("Corefile"), text).unwrap();
-}
-
-fn query(id: u16, name: &[u8], rtype: u16) -> Vec<u8> {
-    let mut message = id.to_be_bytes().to_vec();
-    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    message.extend(name);
-    message.extend(rtype.to_be_bytes());
-    message.extend([0, 1]);
-    message
-}
-
-fn send(stream: &mut TcpStream, message: &[u8]) {
-    let framed = [&(message.len() as u16).to_be_bytes()[..], message].concat();
-    stream.write_all(&framed).unwrap();
-}
-
-fn receive(stream: &mut TcpStream) -> Vec<u8> {
-    let mut len = [0; 2];
-    stream.read_exact(&mut len).expect("a message");
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
-    stream.read_exact(&mut message).expect("a whole message");
-    message
 }
 
 fn mac(parts: &[&[u8]]) -> Vec<u8> {
@@ -196,13 +174,13 @@ impl Transfer {
         let prior = mac(&[&message, &variables(&timers)]);
         message.extend(record(&timers, &prior, id));
         message[11] = 1;
-        send(&mut stream, &message);
+        send(&mut stream, &message).unwrap();
         Self { stream, id, prior, messages: 0, records: 0, serials: Vec::new() }
     }
 
     /// Takes one message, verifies it, and counts its records. `false`: it was the last.
     fn take(&mut self) -> bool {
-        let mut message = receive(&mut self.stream);
+        let mut message = receive(&mut self.stream).expect("a whole message");
         assert_eq!(message[..2], self.id.to_be_bytes(), "the query's id");
         assert_eq!(message[3] & 15, 0, "NOERROR");
         let tsig_bytes = record(&[0; 8], &[0; MAC_BYTES], 0).len();

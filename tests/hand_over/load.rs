@@ -1,12 +1,13 @@
 //! Clients that ask without a pause, and expect an answer to each question that they ask once.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 
-use crate::server::{PATIENCE, ask, is_answer, name_of, query, wait_for};
+use crate::message::{self, query};
+use crate::server::{PATIENCE, ask, is_answer, name_of, wait_for};
 
 #[derive(Default)]
 struct Tally {
@@ -109,13 +110,9 @@ fn connect(server: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn ask_by(stream: &mut TcpStream, number: u64) -> io::Result<()> {
-    let query = query(number as u16, &name_of(number));
-    let framed = [&(query.len() as u16).to_be_bytes()[..], &query].concat();
-    stream.write_all(&framed)?;
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut reply = vec![0; u16::from_be_bytes(len) as usize];
-    stream.read_exact(&mut reply)?;
+    let query = query(number as u16, &name_of(number), 1);
+    message::send(stream, &query)?;
+    let reply = message::receive(stream)?;
     match is_answer(&query, &reply) {
         true => Ok(()),
         false => Err(io::Error::other(format!("{reply:02x?}"))),

@@ -4,6 +4,8 @@
 
 mod end_points;
 mod load;
+#[path = "../message/mod.rs"]
+mod message;
 mod node_local;
 mod pid_one;
 #[path = "../ports/mod.rs"]

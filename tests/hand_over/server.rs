@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::message::query;
+
 /// How long anything may take that happens at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -139,18 +141,6 @@ pub fn name_of(number: u64) -> String {
     format!("n{number}.example.org")
 }
 
-/// A query for an address.
-pub fn query(id: u16, name: &str) -> Vec<u8> {
-    let [high, low] = id.to_be_bytes();
-    let mut message = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        message.push(label.len() as u8);
-        message.extend(label.as_bytes());
-    }
-    message.extend([0, 0, 1, 0, 1]);
-    message
-}
-
 /// Whether this is the query's answer, with an address.
 pub fn is_answer(query: &[u8], reply: &[u8]) -> bool {
     reply.len() > query.len()
@@ -165,7 +155,7 @@ pub fn ask(server: SocketAddr, name: &str) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(server).unwrap();
-    let (query, mut reply) = (query(7, name), [0; 1500]);
+    let (query, mut reply) = (query(7, name, 1), [0; 1500]);
     socket.send(&query).ok()?;
     let len = socket.recv(&mut reply).ok()?;
     is_answer(&query, &reply[..len]).then(|| reply[..len].to_vec())

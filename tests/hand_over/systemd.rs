@@ -11,10 +11,9 @@ use corelane::data::transport::engine::Engine;
 
 use crate::corefile;
 use crate::load::Load;
+use crate::message::query;
 use crate::ports::Port;
-use crate::server::{
-    self, Folder, PATIENCE, Server, ask, is_answer, name_of, query, skipped, wait_for,
-};
+use crate::server::{self, Folder, PATIENCE, Server, ask, is_answer, name_of, skipped, wait_for};
 
 /// The sockets of a unit, one of each kind.
 struct Unit {
@@ -100,7 +99,7 @@ fn a_reload_may_listen_on_what_was_left_over() {
     assert!(ask(local(&served), &name_of(1)).is_some());
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (query, mut reply) = (query(9, &name_of(2)), [0; 512]);
+    let (query, mut reply) = (query(9, &name_of(2), 1), [0; 512]);
     client.send_to(&query, local(&left)).unwrap();
     let both = [&served, &left].map(|port| corefile(port.number, ""));
     folder.write("Corefile", &both.concat());

@@ -84,8 +84,8 @@ impl Cluster {
             folder.join(name).display().to_string()
         };
         let authority = Authority::new();
-        let (certificate, key) = authority.pair(&["127.0.0.1", "kubernetes.default.svc"]);
-        let (accounts, accounts_key) = authority.pair(&[]);
+        let own = authority.identity(&["127.0.0.1", "kubernetes.default.svc"], 2120);
+        let accounts = authority.identity(&[], 2120);
         write("ca.crt", &authority.pem);
         write("other.crt", &Authority::new().pem);
         write("admin", "of-the-admin");
@@ -94,11 +94,11 @@ impl Cluster {
         let mut arguments = vec![
             format!("--etcd-servers={}", url(&client)),
             format!("--secure-port={}", port.number),
-            format!("--tls-cert-file={}", write("server.crt", &certificate)),
-            format!("--tls-private-key-file={}", write("server.key", &key)),
+            format!("--tls-cert-file={}", write("server.crt", &own.certificate)),
+            format!("--tls-private-key-file={}", write("server.key", &own.key)),
             format!("--token-auth-file={}", write("tokens", "of-the-admin,admin,1,system:masters")),
-            format!("--service-account-key-file={}", write("accounts.crt", &accounts)),
-            format!("--service-account-signing-key-file={}", write("accounts.key", &accounts_key)),
+            format!("--service-account-key-file={}", write("accounts.crt", &accounts.certificate)),
+            format!("--service-account-signing-key-file={}", write("accounts.key", &accounts.key)),
         ];
         let fixed = [
             "--bind-address=127.0.0.1",

@@ -24,17 +24,17 @@ fn certificates_are_checked_and_what_is_wrong_is_said() {
         let ca = folder.join("ca.crt");
         std::fs::write(&ca, &ours.pem).expect("a file");
         for (server, words) in [
-            (ours.server(&["127.0.0.1"], (2020, 2120)), None),
+            (ours.identity(&["127.0.0.1"], 2120).config(&[]), None),
             (
-                other.server(&["127.0.0.1"], (2020, 2120)),
+                other.identity(&["127.0.0.1"], 2120).config(&[]),
                 Some("x509: certificate signed by unknown authority"),
             ),
             (
-                ours.server(&["127.0.0.1"], (2020, 2021)),
+                ours.identity(&["127.0.0.1"], 2021).config(&[]),
                 Some("x509: certificate has expired or is not yet valid"),
             ),
             (
-                ours.server(&["localhost", "kubernetes.default.svc"], (2020, 2120)),
+                ours.identity(&["localhost", "kubernetes.default.svc"], 2120).config(&[]),
                 Some("is valid for localhost, kubernetes.default.svc, not 127.0.0.1"),
             ),
         ] {
@@ -54,7 +54,7 @@ fn certificates_are_checked_and_what_is_wrong_is_said() {
 #[test]
 fn without_an_authority_nobody_is_trusted() {
     run(async {
-        let server = Authority::new().server(&["127.0.0.1"], (2020, 2120));
+        let server = Authority::new().identity(&["127.0.0.1"], 2120).config(&[]);
         let server = Server::with_tls(Some(server)).await;
         let client = Client::of(&server);
         client.says("services: ").await;
@@ -84,7 +84,7 @@ fn a_token_that_is_refused_is_read_again() {
         let (folder, ours) = (folder("token"), Authority::new());
         std::fs::write(folder.join("ca.crt"), &ours.pem).expect("a file");
         std::fs::write(folder.join("token"), "stale").expect("a file");
-        let server = Server::with_tls(Some(ours.server(&["127.0.0.1"], (2020, 2120)))).await;
+        let server = Server::with_tls(Some(ours.identity(&["127.0.0.1"], 2120).config(&[]))).await;
         server.token("fresh");
         server.put("services", service("a", "10.96.0.1"));
         let client = Client::start(kubeconfig(&folder, &server));

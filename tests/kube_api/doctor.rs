@@ -500,20 +500,20 @@ fn what_stands_between_us_and_the_api_server() {
     run(async {
         let folder = folder("doctor-api");
         let (ours, other) = (Authority::new(), Authority::new());
-        for (names, years, ca, token, what, remedy) in [
+        for (names, last_year, ca, token, what, remedy) in [
             (
                 &["localhost", "kubernetes.default.svc"][..],
-                (2020, 2120),
+                2120,
                 &ours,
                 "good",
                 "is valid for localhost, kubernetes.default.svc, not 127.0.0.1",
                 "certSANs",
             ),
-            (&["127.0.0.1"], (2020, 2120), &other, "good", "unknown authority", "authority"),
-            (&["127.0.0.1"], (2020, 2021), &ours, "good", "has expired", "renew"),
-            (&["127.0.0.1"], (2020, 2120), &ours, "bad", "401 Unauthorized", "credentials"),
+            (&["127.0.0.1"], 2120, &other, "good", "unknown authority", "authority"),
+            (&["127.0.0.1"], 2021, &ours, "good", "has expired", "renew"),
+            (&["127.0.0.1"], 2120, &ours, "bad", "401 Unauthorized", "credentials"),
         ] {
-            let server = Server::with_tls(Some(ours.server(names, years))).await;
+            let server = Server::with_tls(Some(ours.identity(names, last_year).config(&[]))).await;
             server.token("good");
             let file = kubeconfig(&folder, &server, &ca.pem, token);
             let found = doctor(&["--kubeconfig", &file]).await;

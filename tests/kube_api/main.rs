@@ -6,6 +6,7 @@
 )]
 
 mod applying;
+#[path = "../certs/mod.rs"]
 mod certs;
 mod cluster;
 mod connecting;

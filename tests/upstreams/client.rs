@@ -1,6 +1,5 @@
 //! A client with one socket: one worker of the server gets all of its datagrams.
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 
+use crate::message::{self, query, with_edns};
 use crate::server::Server;
 
 /// How long a reply may take: only what hangs takes so long.
@@ -49,7 +49,7 @@ impl Client {
     /// Sends a query for A records, and tells its id.
     pub fn send(&self, name: &str) -> u16 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.socket.send(&query(id, name, 1, false)).expect("a datagram");
+        self.socket.send(&query(id, name, 1)).expect("a datagram");
         id
     }
 
@@ -67,12 +67,12 @@ impl Client {
 
     /// The reply to a query for A records.
     pub fn ask(&self, name: &str) -> Reply {
-        self.exchange(|id| query(id, name, 1, false))
+        self.exchange(|id| query(id, name, 1))
     }
 
     /// Likewise with EDNS.
     pub fn ask_edns(&self, name: &str) -> Reply {
-        self.exchange(|id| query(id, name, 1, true))
+        self.exchange(|id| with_edns(query(id, name, 1)))
     }
 
     /// The reply to the query that `make` makes with an id.
@@ -87,17 +87,11 @@ impl Client {
     /// The reply to a query for A records over TCP.
     pub fn ask_tcp(&self, name: &str) -> Reply {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let query = query(id, name, 1, false);
+        let query = query(id, name, 1);
         let mut stream = TcpStream::connect(self.server).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        stream
-            .write_all(&[&(query.len() as u16).to_be_bytes(), &query[..]].concat())
-            .expect("sent");
-        let mut len = [0; 2];
-        stream.read_exact(&mut len).expect("a reply in time");
-        let mut reply = vec![0; usize::from(u16::from_be_bytes(len))];
-        stream.read_exact(&mut reply).expect("a whole reply");
-        let reply = read(&reply);
+        message::send(&mut stream, &query).expect("sent");
+        let reply = read(&message::receive(&mut stream).expect("a whole reply in time"));
         assert_eq!(reply.id, id);
         reply
     }
@@ -109,23 +103,6 @@ impl Client {
         });
         (0..count).map(|_| self.receive()).collect()
     }
-}
-
-/// A query with RD set.
-pub fn query(id: u16, name: &str, rtype: u16, edns: bool) -> Vec<u8> {
-    let mut message = id.to_be_bytes().to_vec();
-    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)]);
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        message.push(label.len() as u8);
-        message.extend(label.as_bytes());
-    }
-    message.push(0);
-    message.extend(rtype.to_be_bytes());
-    message.extend([0, 1]);
-    if edns {
-        message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-    }
-    message
 }
 
 fn read(octets: &[u8]) -> Reply {

@@ -3,7 +3,8 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use crate::client::{Client, query};
+use crate::client::Client;
+use crate::message::query;
 use crate::serve;
 use crate::server::Server;
 use crate::upstream::{Heard, Upstream, honest};
@@ -44,7 +45,7 @@ fn names_are_new_at_every_start_and_none_that_is_guessed_ends_the_process() {
         guesses.extend((0..500).map(|seed| format!("{}.{}.", number(seed), number(seed + 1_000))));
         for guess in &guesses {
             for id in 0..4 {
-                socket.send(&query(id, guess, HINFO, false)).expect("a datagram");
+                socket.send(&query(id, guess, HINFO)).expect("a datagram");
             }
         }
         assert_eq!(client.ask("after.test.").answers, 1, "{}", server.output());

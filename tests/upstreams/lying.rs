@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 
-use crate::client::query;
 use crate::forwarding;
+use crate::message::{query, with_edns};
 use crate::metric;
 use crate::upstream::{Act, Heard, Upstream, honest};
 
@@ -182,7 +182,7 @@ fn the_soa_of_an_incremental_transfer_goes_with_its_question() {
     let (_server, client) = forwarding("ixfr", &upstream.address.to_string(), "");
     let soa: &[u8] = &[0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0, 0, 0, 0, 7];
     let ixfr = |id| {
-        let mut message = query(id, "zone.test.", 251, true);
+        let mut message = with_edns(query(id, "zone.test.", 251));
         message[9] = 1;
         let opt = message.split_off(message.len() - 11);
         [&message[..], soa, &[0; 16], &opt].concat()

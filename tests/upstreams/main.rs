@@ -7,11 +7,14 @@
     reason = "the bans guard the query path: this program waits for another"
 )]
 
+#[path = "../certs/mod.rs"]
 mod certs;
 mod choosing;
 mod client;
 mod looping;
 mod lying;
+#[path = "../message/mod.rs"]
+mod message;
 #[path = "../ports/mod.rs"]
 mod ports;
 mod secure;

@@ -22,7 +22,7 @@ fn forwarding(test: &str, to: &str, options: &str, authority: &Authority) -> (Se
 #[test]
 fn tls_asks_who_has_the_name_and_resumes_its_sessions() {
     let authority = Authority::new();
-    let identity = authority.identity("dns.test", 2100);
+    let identity = authority.identity(&["dns.test"], 2100);
     let upstream = Upstream::secure(identity.config(&[]), honest(1));
     let to = format!("tls://{}", upstream.address);
     let options = "tls_servername dns.test\n expire 100ms";
@@ -42,11 +42,11 @@ fn tls_asks_who_has_the_name_and_resumes_its_sessions() {
 #[test]
 fn certificates_that_are_not_good_are_said_so_and_passed_over() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let good = Upstream::secure(authority.identity("dns.test", 2100).config(&[]), honest(2));
+    let good = Upstream::secure(authority.identity(&["dns.test"], 2100).config(&[]), honest(2));
     for (test, identity, words) in [
-        ("other_name", authority.identity("other.test", 2100), "not valid for name"),
-        ("expired", authority.identity("dns.test", 2021), "expired"),
-        ("stranger", stranger.identity("dns.test", 2100), "invalid peer certificate"),
+        ("other_name", authority.identity(&["other.test"], 2100), "not valid for name"),
+        ("expired", authority.identity(&["dns.test"], 2021), "expired"),
+        ("stranger", stranger.identity(&["dns.test"], 2100), "invalid peer certificate"),
     ] {
         let bad = Upstream::secure(identity.config(&[]), honest(1));
         let options = "tls_servername dns.test\n health_check 20ms\n policy sequential";
@@ -71,9 +71,9 @@ fn certificates_that_are_not_good_are_said_so_and_passed_over() {
 #[test]
 fn servers_that_want_to_know_us_get_our_certificate() {
     let authority = Authority::new();
-    let server_side = authority.identity("127.0.0.1", 2100);
+    let server_side = authority.identity(&["127.0.0.1"], 2100);
     let upstream = Upstream::secure(server_side.config_for(&[], Some(&authority)), honest(1));
-    let ours = authority.identity("client.test", 2100);
+    let ours = authority.identity(&["client.test"], 2100);
     let files = [
         ("ca.pem", authority.pem.as_str()),
         ("cert.pem", ours.certificate.as_str()),
@@ -102,7 +102,7 @@ fn a_server_of_plain_dns_is_no_server_of_tls() {
 fn https_posts_and_gets_many_at_a_time() {
     let authority = Authority::new();
     for (method, by) in [("POST", By::Post), ("GET", By::Get)] {
-        let identity = authority.identity("127.0.0.1", 2100);
+        let identity = authority.identity(&["127.0.0.1"], 2100);
         let upstream = Upstream::secure(identity.config(DOH), |heard| {
             vec![Act::Wait(std::time::Duration::from_millis(100)), Act::Say(heard.answer(&[1]))]
         });
@@ -128,7 +128,7 @@ fn https_posts_and_gets_many_at_a_time() {
 #[test]
 fn servers_of_http_1_get_one_query_at_a_time() {
     let authority = Authority::new();
-    let identity = authority.identity("127.0.0.1", 2100);
+    let identity = authority.identity(&["127.0.0.1"], 2100);
     let upstream = Upstream::secure(identity.config(&["http/1.1"]), |heard| {
         match heard.name().starts_with("mute") {
             // Never, as far as anybody here waits.
@@ -155,7 +155,7 @@ fn servers_of_http_1_get_one_query_at_a_time() {
 #[test]
 fn streams_that_are_never_answered_starve_nobody() {
     let authority = Authority::new();
-    let identity = authority.identity("127.0.0.1", 2100);
+    let identity = authority.identity(&["127.0.0.1"], 2100);
     let upstream =
         Upstream::secure(identity.config(DOH), |heard| match heard.name().starts_with("mute") {
             true => vec![Act::Wait(std::time::Duration::from_secs(3600))],
@@ -182,9 +182,9 @@ fn streams_that_are_never_answered_starve_nobody() {
 #[test]
 fn statuses_and_bodies_that_are_no_replies_fail() {
     let authority = Authority::new();
-    let good = Upstream::secure(authority.identity("127.0.0.1", 2100).config(DOH), honest(2));
+    let good = Upstream::secure(authority.identity(&["127.0.0.1"], 2100).config(DOH), honest(2));
     for (test, act) in [("status", Act::Status(503)), ("body", Act::Say(b"<html>".to_vec()))] {
-        let identity = authority.identity("127.0.0.1", 2100);
+        let identity = authority.identity(&["127.0.0.1"], 2100);
         let bad = Upstream::secure(identity.config(DOH), move |_| vec![act.clone()]);
         let to = format!("https://{}", bad.address);
         let options = "policy sequential\n read_timeout 1s";
@@ -201,8 +201,8 @@ fn statuses_and_bodies_that_are_no_replies_fail() {
 #[test]
 fn what_tls_names_must_be_there_and_fit() {
     let authority = Authority::new();
-    let identity = authority.identity("dns.test", 2100);
-    let (one, other) = (&identity, authority.identity("dns.test", 2100));
+    let identity = authority.identity(&["dns.test"], 2100);
+    let (one, other) = (&identity, authority.identity(&["dns.test"], 2100));
     let files = [
         ("cert.pem", one.certificate.as_str()),
         ("other.key", other.key.as_str()),

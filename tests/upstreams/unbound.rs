@@ -35,7 +35,7 @@ impl Unbound {
         let [plain, tls, https] = [(); 3].map(|()| Port::free());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstreams/unbound");
         std::fs::create_dir_all(&folder).expect("a folder");
-        let identity = authority.identity("dns.test", 2100);
+        let identity = authority.identity(&["dns.test"], 2100);
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         std::fs::write(&cert, identity.certificate).expect("a file");
         std::fs::write(&key, identity.key).expect("a file");

@@ -23,6 +23,8 @@ use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
+use crate::message::framed;
+
 /// What an upstream does about a query, one after the other.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -371,10 +373,6 @@ impl One {
         let response = response.header("content-type", "application/dns-message");
         Ok(response.body(Full::new(Bytes::from(body))).expect("a response"))
     }
-}
-
-fn framed(message: &[u8]) -> Vec<u8> {
-    [&(message.len() as u16).to_be_bytes(), message].concat()
 }
 
 async fn write<S: AsyncWrite + Unpin>(stream: &tokio::sync::Mutex<WriteHalf<S>>, octets: &[u8]) {

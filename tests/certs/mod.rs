@@ -30,9 +30,10 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A server of this name or address, until the end of a year.
-    pub fn identity(&self, name: &str, last_year: i32) -> Identity {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    /// A server of these names and addresses, until the end of a year.
+    pub fn identity(&self, names: &[&str], last_year: i32) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(last_year, 12, 31);
         let key = KeyPair::generate().expect("a key");
