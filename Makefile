@@ -52,7 +52,7 @@ loadtest: ## servers side by side under load, with a report; LOADTEST="auth tcp 
 	$(CARGO) build --release --workspace --locked
 	loadtest/run $(LOADTEST)
 
-screenshots: ## the status page in both colour schemes, in target/screenshots (needs Chromium)
+screenshots: ## the status page in both colour schemes, wide and narrow, in target/screenshots (needs Chromium)
 	tests/setup build observe
 	$(CARGO) build --locked --bin corelane
 	mkdir -p target/screenshots

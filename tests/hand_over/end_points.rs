@@ -15,6 +15,9 @@ use crate::ports::Port;
 use crate::server::{Folder, PATIENCE, ask, name_of, wait_for};
 use crate::{corefile, load::Load};
 
+/// The family that tells of a hand-over.
+const SUCCEEDED: &str = "\ncorelane_hand_over_timestamp_seconds ";
+
 /// Clients that connect, ask and expect an answer, without a pause.
 pub struct Probes {
     stop: Arc<AtomicBool>,
@@ -95,11 +98,14 @@ fn probes_and_scrapes_are_answered_all_the_time() {
     ]);
     let load = Load::start(at(&port));
     probes.answers(20);
+    let tells = || get(at(&metrics), "/metrics").unwrap().contains(SUCCEEDED);
+    assert!(!tells(), "it has succeeded to nobody");
     for number in 1..4 {
         servers.push(folder.start(&number.to_string(), &arguments));
         let old = &mut servers[number - 1];
         assert_eq!(old.ended(), Some(0), "{}", old.output());
         probes.answers(20);
+        wait_for("word of the hand-over", tells);
     }
     load.end();
     probes.end();
