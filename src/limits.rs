@@ -413,6 +413,16 @@ pub const NETLINK_SECONDS_MAX: u64 = 5;
 /// What another process that holds the interface or the rules is given to end: a crash releases them a
 /// moment later.
 pub const NODE_LOCAL_SECONDS_MAX: u64 = 10;
+/// How long the kernel keeps a node's address on an interface that lasts when nobody renews it: a server
+/// that has crashed is back before, or the cluster's DNS is asked again.
+pub const NODE_LOCAL_LEASE_SECONDS: u64 = 20;
+/// Between two renewals: three may fail.
+pub const NODE_LOCAL_RENEW_SECONDS: u64 = 5;
+/// Between two looks at a node's Corefile where that does not say how often (`-reloadwithsignal`):
+/// that of Kubernetes' cache.
+pub const NODE_LOCAL_RELOAD_SECONDS: u64 = 10;
+/// Servers in `upstreamNameservers` of the ConfigMap `kube-dns`: what Kubernetes allows.
+pub const KUBE_DNS_UPSTREAMS_MAX: usize = 3;
 /// For one message to be taken or come, where it is due: both sides only copy.
 pub const HAND_OVER_MESSAGE_SECONDS_MAX: u64 = 5;
 

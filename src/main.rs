@@ -130,6 +130,7 @@ fn run(serve: Serve) -> ExitCode {
         logging::fatal(&"no runtime: the kernel refuses descriptors");
         return ExitCode::from(1);
     };
+    corelane::sys::use_capabilities(serve.node_local.is_some());
     corelane::sys::raise_descriptor_limit();
     let sample = serve.source == Source::Sample;
     let (pidfile, port) = (serve.pidfile.clone(), serve.port);

@@ -490,12 +490,58 @@ pub fn open_interface(name: &str) -> io::Result<OwnedFd> {
     Ok(device.into())
 }
 
+/// Whether a descriptor is a socket.
+pub fn is_socket(descriptor: BorrowedFd<'_>) -> bool {
+    // SAFETY: plain C struct, for which all zeroes is valid.
+    let mut stat: libc::stat = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: `stat` is writable for the length of the call.
+    let result = unsafe { libc::fstat(descriptor.as_raw_fd(), &mut stat) };
+    result == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
+}
+
+/// An address to bind, a link-local one of IPv6 with its interface, which the kernel wants to know.
+pub fn scoped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let all = addresses().unwrap_or_default();
+            let mut found = all.into_iter().find(|one| one.ip() == address.ip());
+            found.iter_mut().for_each(|one| one.set_port(address.port()));
+            found.unwrap_or(address)
+        }
+        _ => address,
+    }
+}
+
+/// Takes the rights that the program's file gives it (capabilities(7)) into use: to bind ports below
+/// 1024, and, if `network`, to change interfaces and rules. Before the process has other threads.
+pub fn use_capabilities(network: bool) {
+    const VERSION_3: u32 = 0x2008_0522;
+    const CAP_NET_BIND_SERVICE: u32 = 10;
+    /// `struct __user_cap_data_struct`: effective, permitted, inheritable.
+    type Sets = [u32; 3];
+    let mut header = [VERSION_3, 0];
+    let mut sets: [Sets; 2] = [[0; 3]; 2];
+    // SAFETY: header and sets are laid out as the kernel reads and writes them, for the length of the
+    // call; 0 is the calling thread.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
+    if got != 0 {
+        return;
+    }
+    let wanted = 1 << CAP_NET_BIND_SERVICE | u32::from(network) << CAP_NET_ADMIN;
+    sets[0][0] |= sets[0][1] & wanted;
+    // What is refused leaves everything as it was: whoever needs the right says what is missing.
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) };
+}
+
+const CAP_NET_ADMIN: u32 = 12;
+
 /// Whether this process may change interfaces and rules (CAP_NET_ADMIN).
 pub fn may_administer_network() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_some_and(|bits| bits & 1 << 12 != 0)
+    bits.is_some_and(|bits| bits & 1 << CAP_NET_ADMIN != 0)
 }
 
 /// The kernel's number of a network interface.

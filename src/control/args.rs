@@ -283,30 +283,8 @@ struct Flags {
     /// Directory in which a server that serves already is found, and succeeded without a gap
     #[arg(long)]
     hand_over: Option<PathBuf>,
-    /// Node-local mode: addresses to make and serve on this node only, with commas between them
-    #[arg(long)]
-    localip: Option<String>,
-    /// Node-local mode: interface that the addresses stand on
-    #[arg(long, default_value = "nodelocaldns")]
-    interfacename: String,
-    /// Node-local mode: make the interface and its addresses (default "true")
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = true)]
-    setupinterface: bool,
-    /// Node-local mode: keep DNS out of connection tracking, by rules of nftables (default "true")
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = true)]
-    setupiptables: bool,
-    /// Node-local mode: port of the health plugin, kept out of connection tracking too
-    #[arg(long, default_value_t = 8080)]
-    health_port: u16,
-    /// Node-local mode: Service that stands for __PILLAR__CLUSTER__DNS__ in the Corefile
-    #[arg(long, default_value = "kube-dns")]
-    upstreamsvc: String,
-    /// Node-local mode: Corefile with such words, read instead of the other if it is there
-    #[arg(long, default_value = "/etc/coredns/Corefile.base")]
-    basecorefile: PathBuf,
-    /// Has no effect: the kernel removes interface and rules when the process ends
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
-    skipteardown: bool,
+    #[command(flatten)]
+    node_local: node_local::flags::Flags,
     /// What carries plain UDP and TCP: gso, mmsg or uring (default "gso")
     #[arg(long)]
     io_engine: Option<IoEngine>,
@@ -451,19 +429,7 @@ fn flags(program: &str, args: &[String], io_engine: Option<&str>) -> Result<Comm
     if flags.plugins {
         return Ok(Command::Plugins);
     }
-    let node_local = match flags.localip.as_deref().filter(|list| !list.is_empty()) {
-        None => None,
-        Some(list) => Some(node_local::Wanted {
-            addresses: node_local::addresses(list).map_err(wrong)?,
-            interface: flags.interfacename,
-            makes_interface: flags.setupinterface,
-            makes_rules: flags.setupiptables,
-            port: flags.port,
-            health_port: flags.health_port,
-            upstream: flags.upstreamsvc,
-            base: flags.basecorefile,
-        }),
-    };
+    let node_local = flags.node_local.wanted(flags.port).map_err(wrong)?;
     let from_environment = || match io_engine.unwrap_or_default() {
         "" => Ok(IoEngine::Gso),
         name => IoEngine::from_str(name, false)
@@ -687,21 +653,35 @@ mod tests {
         let flags = [
             "basecorefile",
             "conf",
+            "corefile",
             "dns.port",
             "hand-over",
             "health-port",
+            "initialdelay",
             "interfacename",
             "io-engine",
+            "kubednscm",
             "localip",
             "log-format",
+            "metrics-listen-address",
             "p",
             "pidfile",
             "plugins",
+            "prometheus-listen-address",
             "quiet",
             "receive-stamps",
+            "reloadwithsignal",
+            "setupebtables",
             "setupinterface",
             "setupiptables",
             "skipteardown",
+            "syncinterval",
+            "tls-cert-file",
+            "tls-client-auth-type",
+            "tls-client-ca-file",
+            "tls-enabled",
+            "tls-min-version",
+            "tls-private-key-file",
             "upstreamsvc",
             "version",
         ];

@@ -33,6 +33,8 @@ pub enum Watch {
 /// When to look, and what was seen.
 pub struct Reload {
     interval: Option<Duration>,
+    /// How often where no Corefile says it.
+    own: Option<Duration>,
     next: Instant,
     running: [u8; 64],
     /// The content that was tried last and failed, as text of its errors or its hash.
@@ -43,10 +45,11 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Not armed.
-    pub fn new(tally: &Arc<Tally>) -> Self {
+    /// Not armed. `own`: how often to look where the Corefile does not say so, if at all.
+    pub fn new(tally: &Arc<Tally>, own: Option<Duration>) -> Self {
         Self {
             interval: None,
+            own,
             next: Instant::now(),
             running: [0; 64],
             tried: None,
@@ -61,12 +64,13 @@ impl Reload {
         self.running = graph.hash;
         self.tried = None;
         let found = graph.facts.iter().find_map(|facts| facts.reload);
-        self.interval = found.map(|(interval, jitter)| {
+        let found = found.map(|(interval, jitter)| {
             // Once per load: up to half the jitter more or less.
             let jitter = jitter.min(interval / 2).as_millis() as u32;
             let more = Rng::from_entropy().below(jitter.max(1));
             interval + Duration::from_millis(more.into()) - Duration::from_millis(jitter.into()) / 2
         });
+        self.interval = found.or(self.own);
         if let Some(interval) = self.interval {
             self.next = Instant::now() + interval;
             let hash = hex(&self.running);

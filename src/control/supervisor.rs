@@ -38,8 +38,8 @@ use super::status::Status;
 use super::{admin, logging, notify, ready, source, version};
 use crate::limits::{GENERATIONS_MAX, HAND_OVER_SECONDS_MAX};
 use crate::mail::Ending;
-use crate::plugin::Sink;
 use crate::plugin::site::Hook;
+use crate::plugin::{Sink, prometheus};
 
 /// Everything that the process has.
 pub struct Supervisor {
@@ -106,13 +106,11 @@ impl Supervisor {
     /// # Errors
     /// One text of a line or more: what the operator has to change.
     pub async fn start(
-        serve: Serve,
+        mut serve: Serve,
         mut kept: Inherited,
         signals: &mut Signals,
     ) -> Result<Option<Self>, String> {
-        let claim = claim::begin(serve.hand_over.as_deref()).await?;
-        let mut offers = Offers::prepare(serve.hand_over.as_deref())?;
-        let corefile = source::load(&serve).map_err(|errors| all(&errors))?;
+        let (claim, mut offers, corefile) = begin(&mut serve).await?;
         let planned = compile::plan(&corefile).map_err(|errors| all(&errors))?;
         let mut crew = Crew::new(&planned, &serve)?;
         let mut numbers = Numbers::default();
@@ -126,7 +124,7 @@ impl Supervisor {
         ready.set(&graph);
         // Who is to be succeeded answers probes until its sockets are here.
         if claim.is_none() {
-            let early = early_endpoints(&graph, &crew, &serve);
+            let early = early_endpoints(&graph, &crew, &serve, &status);
             admin.set(early).map_err(|error| error.to_string())?;
         }
         let waits = graph.start_early();
@@ -135,10 +133,10 @@ impl Supervisor {
             () = signals.stop() => return Ok(None),
         }
         graph.inherited = inherit(claim.as_ref(), &mut kept).await?;
-        let node_local = NodeLocal::raise(serve.node_local.clone(), &mut graph.inherited).await?;
-        admin
-            .adopt(endpoints(&graph, &crew), &mut graph.inherited.http)
-            .map_err(|error| error.to_string())?;
+        let (node, tally) = (serve.node_local.clone(), &crew.tally);
+        let mut node_local = NodeLocal::raise(node, &mut graph.inherited, tally).await?;
+        let all = endpoints(&graph, &crew, &serve, &status);
+        admin.adopt(all, &mut graph.inherited.http).map_err(|error| error.to_string())?;
         graph.bind(&mut ground).map_err(|error| error.to_string())?;
         status.set(&corefile, &graph);
         graph.inherited.drop_rest();
@@ -146,11 +144,12 @@ impl Supervisor {
         run_hooks(std::mem::take(&mut graph.at_start))?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
         let predecessor = succeed(claim, &crew, &status, graph.snapshot.generation).await?;
-        offers.open()?;
-        node_local.iter().for_each(NodeLocal::settle);
+        offers.open();
+        node_local.iter_mut().for_each(NodeLocal::settle);
+        let own = serve.node_local.as_ref().and_then(|node| node.reloads_every);
         let mut this = Self {
             _build_info: admin::process::build_info(&crew.tally),
-            reload: Reload::new(&crew.tally),
+            reload: Reload::new(&crew.tally, own),
             serve,
             crew,
             admin,
@@ -257,8 +256,8 @@ impl Supervisor {
             all.extend(tcp.map(|one| (Held::Tcp(address), one.as_fd(), kept.tcp)));
         }
         all.extend(unserved.all());
-        let node_local = self.node_local.iter().flat_map(NodeLocal::held);
-        all.extend(node_local.map(|(held, one)| (held, one, false)));
+        let node = self.node_local.as_ref().map(NodeLocal::held).unwrap_or_default();
+        all.extend(node.iter().map(|(held, one)| (held.clone(), one.as_fd(), false)));
         let http = self.admin.sockets();
         let http = http.iter().map(|(address, one)| (Held::Http(*address), one.as_fd(), false));
         all.extend(http);
@@ -276,6 +275,7 @@ impl Supervisor {
         tokio::join!(self.admin.hand_on(), self.crew.drain(Ending::HandedOn));
         self.drain_events();
         self.sinks.values_mut().for_each(|sink| sink.tick(true));
+        self.node_local.take().into_iter().for_each(NodeLocal::hand_on);
         drop(self);
         tracing::info!("Handed over to process {pid}");
         if !Standby::is_needed() {
@@ -355,10 +355,10 @@ impl Supervisor {
         graph.inherited = again(&self.kept).map_err(|error| failed(&error))?;
         graph.bind(&mut self.ground()).map_err(|error| failed(&error))?;
         graph.inherited.drop_rest();
-        self.admin.set(endpoints(&graph, &self.crew)).map_err(|error| failed(&error))?;
+        self.admin.set(self.endpoints(&graph)).map_err(|error| failed(&error))?;
         if let Err(error) = run_hooks(std::mem::take(&mut graph.at_start)) {
             // The old end points come back: they were open a moment ago.
-            let _ = self.admin.set(endpoints(&self.graph, &self.crew));
+            let _ = self.admin.set(self.endpoints(&self.graph));
             return Err(failed(&error));
         }
         self.crew.publish(Arc::clone(&graph.snapshot));
@@ -374,6 +374,10 @@ impl Supervisor {
     fn ground(&mut self) -> Ground<'_> {
         let old = Some(&self.graph);
         Ground::of(&self.crew, &self.status, &self.ready, old, &mut self.numbers)
+    }
+
+    fn endpoints(&self, graph: &Graph) -> Vec<admin::Endpoint> {
+        endpoints(graph, &self.crew, &self.serve, &self.status)
     }
 
     /// Waits for the tasks' end while everything else goes on; the word of a signal to stop ends it.
@@ -404,6 +408,7 @@ impl Supervisor {
                     all(&errors)
                 );
                 self.reload.failed();
+                self.node_local.iter().for_each(NodeLocal::count_refused);
             }
             Watch::Changed(corefile) => {
                 tracing::info!("Reloading");
@@ -488,7 +493,7 @@ impl Supervisor {
         if let Some(time) = lameduck {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {time:?}");
             // Who asks whether to send more gets no answer; health and metrics stay.
-            let mut staying = endpoints(&self.graph, &self.crew);
+            let mut staying = self.endpoints(&self.graph);
             staying.retain(|endpoint| endpoint.name != "ready");
             drop(self.admin.set(staying));
             tokio::select! {
@@ -504,6 +509,16 @@ impl Supervisor {
         self.sinks.values_mut().for_each(|sink| sink.tick(true));
         status
     }
+}
+
+/// Finds whom to succeed and who is to succeed, and reads the Corefile.
+async fn begin(serve: &mut Serve) -> Result<(Option<Claim>, Offers, Corefile), String> {
+    let folder = serve.hand_over.as_deref();
+    let claim = claim::begin(folder).await?;
+    let offers = Offers::prepare(folder)?;
+    source::settle(serve);
+    let corefile = source::load_first(serve).map_err(|errors| all(&errors))?;
+    Ok((claim, offers, corefile))
 }
 
 /// Says that the workers serve, to whom this process succeeds.
@@ -561,9 +576,25 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-fn endpoints(graph: &Graph, crew: &Crew) -> Vec<admin::Endpoint> {
+fn endpoints(
+    graph: &Graph,
+    crew: &Crew,
+    serve: &Serve,
+    status: &Arc<Status>,
+) -> Vec<admin::Endpoint> {
     let parts = graph.parts.iter().rev();
     let mut all: Vec<_> = parts.flat_map(|part| part.endpoints.iter().cloned()).collect();
+    let metrics = serve.node_local.as_ref().map(|node| &node.metrics);
+    if let Some(address) = metrics.filter(|address| !address.is_empty()) {
+        all.push(admin::Endpoint {
+            name: "metrics",
+            address: address.clone(),
+            routes: vec![("/metrics", prometheus::page(status))],
+            required: false,
+            poll: None,
+            web: None,
+        });
+    }
     // Who may see what the server does may ask for the way of a question, too.
     for endpoint in &mut all {
         if endpoint.routes.iter().any(|(path, _)| *path == "/status") {
@@ -576,8 +607,13 @@ fn endpoints(graph: &Graph, crew: &Crew) -> Vec<admin::Endpoint> {
 }
 
 /// Those that need no address which the node is yet to be given.
-fn early_endpoints(graph: &Graph, crew: &Crew, serve: &Serve) -> Vec<admin::Endpoint> {
-    let mut early = endpoints(graph, crew);
+fn early_endpoints(
+    graph: &Graph,
+    crew: &Crew,
+    serve: &Serve,
+    status: &Arc<Status>,
+) -> Vec<admin::Endpoint> {
+    let mut early = endpoints(graph, crew, serve, status);
     early.retain(|one| !serve.node_local.as_ref().is_some_and(|node| node.makes(&one.address)));
     early
 }

@@ -46,7 +46,7 @@ mod multisocket;
 mod nsid;
 mod on;
 pub mod outgoing;
-mod prometheus;
+pub(crate) mod prometheus;
 mod ready;
 pub mod registry;
 mod reload;

@@ -212,6 +212,11 @@ fn is_named(directive: &str) -> bool {
     !NOT.contains(&directive)
 }
 
+/// The page with the counters of the process, for another address.
+pub fn page(status: &Arc<Status>) -> Arc<dyn Route> {
+    Arc::new(Metrics { status: Arc::clone(status), with_names: false })
+}
+
 /// The page with the counters of the process.
 struct Metrics {
     status: Arc<Status>,

@@ -71,7 +71,7 @@ impl Probes {
     }
 }
 
-fn get(at: SocketAddr, path: &str) -> io::Result<String> {
+pub fn get(at: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
@@ -182,6 +182,7 @@ fn an_earlier_version_is_succeeded() {
     let door = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
     door.bind(&SockAddr::unix(folder.path().join("corelane.sock")).unwrap()).unwrap();
     door.listen(1).unwrap();
+    door.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut new = folder.start("new", &["-hand-over", "."]);
     let former = Former(door.accept().unwrap().0);
     assert!(former.hear().starts_with(r#"{"hello":{"version":1"#));

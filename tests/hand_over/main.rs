@@ -2,6 +2,7 @@
 //! another Corefile and another number of workers; and a successor that fails changes nothing.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the query path")]
 
+mod bad_days;
 mod end_points;
 mod load;
 #[path = "../message/mod.rs"]
@@ -11,6 +12,7 @@ mod pid_one;
 #[path = "../ports/mod.rs"]
 mod ports;
 mod server;
+mod stock;
 mod systemd;
 
 use std::os::fd::AsFd;

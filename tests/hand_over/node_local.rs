@@ -1,6 +1,6 @@
 //! Node-local mode, in a network namespace of its own: the test runs itself again inside of one.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::process::Command;
 
 use corelane::sys;
@@ -9,10 +9,10 @@ use crate::load::Load;
 use crate::server::{Folder, ask, name_of, signal, skipped, wait_for};
 
 const INSIDE: &str = "CORELANE_TEST_NAMESPACE";
-const FLAGS: &[&str] =
+pub const FLAGS: &[&str] =
     &["-localip", "169.254.20.10,10.96.0.10", "-hand-over", ".", "-basecorefile", "none"];
-const ADDRESS: &str = "169.254.20.10:53";
-const SERVICE: &str = "10.96.0.10:53";
+pub const ADDRESS: &str = "169.254.20.10:53";
+pub const SERVICE: &str = "10.96.0.10:53";
 const COREFILE: &str = ".:53 {
  bind __PILLAR__LOCAL__DNS__ __PILLAR__DNS__SERVER__
  health 169.254.20.10:8080
@@ -23,7 +23,7 @@ const COREFILE: &str = ".:53 {
 ";
 
 /// Whether this process is in a namespace that is its own; if not, has the test run in one.
-fn is_inside(test: &str) -> bool {
+pub fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         run("ip", &["link", "set", "lo", "up"]);
         return true;
@@ -32,14 +32,14 @@ fn is_inside(test: &str) -> bool {
         Command::new(program).args(args).output().is_ok_and(|done| done.status.success())
     };
     let can = sys::user() == 0
-        && works("unshare", &["-n", "nft", "list", "ruleset"])
-        && works("unshare", &["-n", "ip", "tuntap", "add", "x", "mode", "tun"]);
+        && works("unshare", &["-nm", "nft", "list", "ruleset"])
+        && works("unshare", &["-nm", "ip", "tuntap", "add", "x", "mode", "tun"]);
     if !can {
         skipped("node-local mode: needs root, unshare, ip, nft and /dev/net/tun");
         return false;
     }
     let mut inner = Command::new("unshare");
-    inner.arg("-n").arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+    inner.arg("-nm").arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
     let done = inner.env(INSIDE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
@@ -47,14 +47,14 @@ fn is_inside(test: &str) -> bool {
     false
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+pub fn run(program: &str, args: &[&str]) -> String {
     let done = Command::new(program).args(args).output().unwrap();
     assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap()
 }
 
 /// Rules that there are, and the packets that they have counted.
-fn rules() -> (usize, u64) {
+pub fn rules() -> (usize, u64) {
     let listed: serde_json::Value =
         serde_json::from_str(&run("nft", &["-j", "list", "ruleset"])).unwrap();
     let all = listed["nftables"].as_array().unwrap().clone();
@@ -71,18 +71,18 @@ fn rules() -> (usize, u64) {
 }
 
 /// Addresses of the interface; none without it.
-fn addresses() -> Vec<String> {
+pub fn addresses() -> Vec<String> {
     let found = sys::addresses_of("nodelocaldns").unwrap();
-    found.iter().map(|one| one.ip()).filter(|ip| ip.is_ipv4()).map(|ip| ip.to_string()).collect()
+    found.iter().map(|one| one.ip().to_string()).collect()
 }
 
-fn folder(name: &str) -> Folder {
+pub fn folder(name: &str) -> Folder {
     let folder = Folder::new(name);
     folder.write("Corefile", COREFILE);
     folder
 }
 
-fn is_served(address: &str) -> bool {
+pub fn is_served(address: &str) -> bool {
     ask(address.parse().unwrap(), &name_of(1)).is_some()
 }
 
@@ -154,15 +154,61 @@ fn a_node_s_server_is_replaced_under_load() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_refused() {
-    if !is_inside("node_local::an_address_that_is_taken_is_refused") {
+fn both_families_are_served() {
+    if !is_inside("node_local::both_families_are_served") {
         return;
     }
-    let folder = folder("taken");
-    run("ip", &["address", "add", "10.96.0.10/32", "dev", "lo"]);
-    let mut server = folder.start("server", FLAGS);
-    assert_eq!(server.ended(), Some(1));
-    let said = server.output();
-    assert!(said.contains("10.96.0.10 is on interface lo already: stop what holds it"), "{said}");
-    assert_eq!(rules().0, 0);
+    let folder = folder("families");
+    let list = "169.254.20.10,fd00:20::10,fe80::20:10";
+    let flags = ["-localip", list, "-hand-over", ".", "-basecorefile", "none"];
+    let mut server = folder.start("server", &flags);
+    server.says("corelane-");
+    let mut stand = addresses();
+    stand.sort();
+    assert_eq!(stand, ["169.254.20.10", "fd00:20::10", "fe80::20:10"]);
+    assert_eq!(rules().0, 24, "{}", run("nft", &["list", "ruleset"]));
+    let link = sys::addresses_of("nodelocaldns").unwrap().into_iter().find_map(|one| match one {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
+        _ => None,
+    });
+    let local = SocketAddrV6::new("fe80::20:10".parse().unwrap(), 53, 0, link.unwrap());
+    let all = [ADDRESS.parse().unwrap(), "[fd00:20::10]:53".parse().unwrap(), local.into()];
+    for address in all {
+        let before = rules().1;
+        assert!(ask(address, &name_of(1)).is_some(), "{address}");
+        // The question and the answer, on their way out and in: none is tracked.
+        assert!(rules().1 >= before + 3, "{address}: {}", run("nft", &["list", "ruleset"]));
+    }
+    let load = Load::start("[fd00:20::10]:53".parse().unwrap());
+    load.answers(300);
+    let mut new = folder.start("new", &flags);
+    assert_eq!(server.ended(), Some(0), "{}", server.output());
+    load.answers(300);
+    load.end();
+    assert!(all.iter().all(|address| ask(*address, &name_of(1)).is_some()));
+    new.signal("KILL");
+    new.ended();
+    wait_for("no rule and no address", || addresses().is_empty() && rules().0 == 0);
+}
+
+#[test]
+fn what_somebody_takes_away_is_put_back() {
+    if !is_inside("node_local::what_somebody_takes_away_is_put_back") {
+        return;
+    }
+    let folder = folder("mended");
+    let mut server = folder.start("server", &[FLAGS, &["-syncinterval", "1"]].concat());
+    server.says("corelane-");
+    run("ip", &["address", "del", "10.96.0.10/32", "dev", "nodelocaldns"]);
+    server.says("interface nodelocaldns had lost 10.96.0.10: put back");
+    assert!(is_served(SERVICE));
+    run("ip", &["link", "del", "nodelocaldns"]);
+    server.says("had lost 169.254.20.10, 10.96.0.10: put back");
+    assert!(is_served(ADDRESS) && is_served(SERVICE));
+    // Rules have an owner: nobody takes them away.
+    run("nft", &["flush", "ruleset"]);
+    assert_eq!(rules().0, 16);
+    let metrics = crate::end_points::get("127.0.0.1:9353".parse().unwrap(), "/metrics").unwrap();
+    let counted = "coredns_nodecache_setup_errors_total{errortype=\"interface_check\"} 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }

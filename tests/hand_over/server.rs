@@ -64,9 +64,14 @@ impl Folder {
 
     /// Starts a server by a command that ends in its program.
     pub fn start_by(&self, command: &mut Command, name: &str, arguments: &[&str]) -> Server {
+        self.spawn(command.args(["-conf", "Corefile"]).args(arguments), name)
+    }
+
+    /// Starts a server by a whole command.
+    pub fn spawn(&self, command: &mut Command, name: &str) -> Server {
         let output = self.0.join(name);
         let file = File::create(&output).unwrap();
-        command.args(["-conf", "Corefile"]).args(arguments).current_dir(&self.0);
+        command.current_dir(&self.0);
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         Server { child: command.spawn().unwrap(), output }
     }
@@ -152,7 +157,8 @@ pub fn is_answer(query: &[u8], reply: &[u8]) -> bool {
 
 /// Asks once over UDP, from a new port.
 pub fn ask(server: SocketAddr, name: &str) -> Option<Vec<u8>> {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(server).unwrap();
     let (query, mut reply) = (query(7, name, 1), [0; 1500]);

@@ -109,7 +109,7 @@ fn listen(at: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!v6.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&at.into())?;
+    socket.bind(&crate::sys::scoped(at).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

@@ -73,10 +73,11 @@ pub enum Heard {
 }
 
 impl Offers {
-    /// Prepares the socket in the folder, under a name that nobody looks for.
+    /// Prepares the socket in the folder, under a name that nobody looks for. In a folder that cannot
+    /// be written there is none, and an error line: to serve comes first.
     ///
     /// # Errors
-    /// The folder is not there or not ours, or its name is too long for a Unix socket.
+    /// The folder is not there, or its name is too long for a Unix socket.
     pub fn prepare(folder: Option<&Path>) -> Result<Self, String> {
         let Some(folder) = folder else { return Ok(Self::default()) };
         let path = folder.join(format!(".corelane.{}.sock", std::process::id()));
@@ -93,21 +94,33 @@ impl Offers {
             socket.listen(1)?;
             sys::watch(socket)
         };
-        let socket = open().map_err(failed)?;
-        Ok(Self { door: Some(Door { socket, path }), successor: None })
+        match open() {
+            Ok(socket) => Ok(Self { door: Some(Door { socket, path }), successor: None }),
+            Err(error) if is_lasting(&error) => {
+                let folder = folder.display();
+                tracing::error!(
+                    "-hand-over {folder}: {error}: no successor will find this process"
+                );
+                Ok(Self::default())
+            }
+            Err(error) => Err(failed(error)),
+        }
     }
 
-    /// Lets the socket be found, in the place of whoever was found before.
-    ///
-    /// # Errors
-    /// The folder is gone, or is not ours any more.
-    pub fn open(&mut self) -> Result<(), String> {
-        let Some(door) = &mut self.door else { return Ok(()) };
+    /// Lets the socket be found, in the place of whoever was found before. If the folder is gone, that
+    /// is an error line: this process serves, and may be the only one.
+    pub fn open(&mut self) {
+        let Some(door) = &mut self.door else { return };
         let found = super::door(door.path.parent().unwrap_or(Path::new("")));
-        std::fs::rename(&door.path, &found)
-            .map_err(|error| format!("-hand-over: {}: {error}", found.display()))?;
-        door.path = found;
-        Ok(())
+        match std::fs::rename(&door.path, &found) {
+            Ok(()) => door.path = found,
+            Err(error) => {
+                let found = found.display();
+                tracing::error!(
+                    "-hand-over: {found}: {error}: no successor will find this process"
+                );
+            }
+        }
     }
 
     /// Starts a successor: the program, with the same arguments.
@@ -281,6 +294,13 @@ impl Offers {
         }
         Some(successor)
     }
+}
+
+/// Whether a folder is there, and cannot be written: it is another user's, on a file system that is
+/// read only, or one that is full.
+fn is_lasting(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 impl Drop for Door {

@@ -2,35 +2,52 @@
 //!
 //! `-localip` names them: a link-local one and, where the node's proxy works by rules (iptables,
 //! nftables), the address of the cluster's DNS Service, which the node's pods ask already. They stand
-//! on an interface of our own, and packets to and from them are not tracked ([`rules`]). Both hang on a
-//! descriptor of the process, and are the kernel's to remove when it ends, crashes included; a
-//! successor is handed the descriptors, and rules and addresses stay without a gap.
+//! on an [`interface`] of our own, and packets to and from them are not tracked ([`rules`]). Both are the
+//! kernel's to remove when the process ends, crashes included; a successor is handed the descriptors,
+//! and rules and addresses stay without a gap.
 //!
 //! The addresses come just before sockets are bound, when all else is ready: until then whoever asks
-//! is served by the Service. The flags are those of Kubernetes' node-local DNS cache, as is what is
-//! replaced in its Corefile; two of its duties fall away, since nothing is left behind and nothing has to
-//! be looked after.
+//! is served by the Service. From then on they are looked at every so often, by a thread of its own, and
+//! put back if somebody has taken them away. To serve comes first: where the kernel or another process
+//! is in the way of rules, the server says so, serves without, and tries again at every look.
+//!
+//! The flags are those of Kubernetes' node-local DNS cache ([`flags`]), as is what is replaced in its
+//! Corefile ([`corefile`], [`kube_dns`]).
 
+pub mod corefile;
+pub mod flags;
+pub mod interface;
+pub mod kube_dns;
 pub mod netlink;
 pub mod rules;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::admin::split_host_port;
 use super::hand_over::{Held, Inherited};
-use crate::limits::NODE_LOCAL_SECONDS_MAX;
+use crate::data::tally::{Counter, Family, Tally};
+use crate::limits::{NODE_LOCAL_RENEW_SECONDS, NODE_LOCAL_SECONDS_MAX};
 use crate::sys;
-use netlink::{Batch, CREATE, EXCLUSIVE, Netlink, attribute};
+use interface::Interface;
+use netlink::Netlink;
 
-const NEW_LINK: u16 = 16;
-const NEW_ADDRESS: u16 = 20;
-const DELETE_ADDRESS: u16 = 21;
+#[allow(clippy::disallowed_types, reason = "control's: held for a few system calls")]
+type Locked<T> = std::sync::Mutex<T>;
+
+static SETUP_ERRORS: Family = Family::counter(
+    "coredns_nodecache_setup_errors_total",
+    &["errortype"],
+    "The number of errors during periodic network setup for node-cache",
+);
 
 /// What the flags say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +66,20 @@ pub struct Wanted {
     pub health_port: u16,
     /// The Service of the cluster's DNS beside the one whose address is taken.
     pub upstream: String,
-    /// The Corefile with words to replace, if it is there.
-    pub base: PathBuf,
+    /// The Corefile with words to replace, if there is one.
+    pub base: Option<PathBuf>,
+    /// The folder of the ConfigMap `kube-dns`, if it is not the usual one.
+    pub kube_dns: Option<PathBuf>,
+    /// Where metrics are served beside the Corefile's; may be empty.
+    pub metrics: String,
+    /// What stands for the address of `prometheus` in the Corefile.
+    pub prometheus: String,
+    /// Between two looks at interface and rules.
+    pub looks_every: Duration,
+    /// Between two looks at the Corefile, if that does not say.
+    pub reloads_every: Option<Duration>,
+    /// What to tell of flags that change nothing.
+    pub remarks: Vec<&'static str>,
 }
 
 impl Wanted {
@@ -61,42 +90,42 @@ impl Wanted {
     }
 }
 
-/// Reads `-localip`.
-///
-/// # Errors
-/// The first that is no address.
-pub fn addresses(list: &str) -> Result<Vec<IpAddr>, String> {
-    let one = |text: &str| {
-        text.trim().parse().map_err(|_| format!("invalid localip specified - {text:?}"))
-    };
-    list.split(',').map(one).collect()
-}
-
-/// A node's Corefile with its words replaced. `env`: the environment.
-pub fn replaced(text: &str, wanted: &Wanted, env: impl Fn(&str) -> Option<String>) -> String {
-    let addresses: Vec<String> = wanted.addresses.iter().map(IpAddr::to_string).collect();
-    let name = wanted.upstream.replace('-', "_").to_uppercase() + "_SERVICE_HOST";
-    let mut text = text
-        .replace("__PILLAR__UPSTREAM__SERVERS__", "/etc/resolv.conf")
-        .replace("__PILLAR__LOCAL__DNS__", &addresses.join(" "))
-        .replace("__PILLAR__DNS__SERVER__", "");
-    match env(&name).filter(|address| !address.is_empty()) {
-        Some(upstream) => text = text.replace("__PILLAR__CLUSTER__DNS__", &upstream),
-        None if text.contains("__PILLAR__CLUSTER__DNS__") => tracing::error!(
-            "-upstreamsvc: no {name} in the environment: the Service {} has to be there before \
-             the pod",
-            wanted.upstream
-        ),
-        None => {}
-    }
-    text
-}
-
 /// What the process has of the node.
 pub struct NodeLocal {
+    kept: Arc<Locked<Kept>>,
+    faults: Faults,
+    /// Ends when its sender is gone.
+    keeper: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+/// What is looked at again and again.
+struct Kept {
     wanted: Wanted,
-    interface: Option<OwnedFd>,
+    interface: Option<Interface>,
     rules: Option<Netlink>,
+    /// What was told last.
+    told: String,
+}
+
+/// Counters of what went wrong, under the names that Kubernetes' cache gives them.
+#[derive(Clone)]
+struct Faults {
+    tally: Arc<Tally>,
+    rules: Counter,
+    interface: Counter,
+    config: Counter,
+}
+
+impl Faults {
+    fn new(tally: &Arc<Tally>) -> Self {
+        let counter = |kind| tally.counter(&SETUP_ERRORS, &[kind]);
+        Self {
+            rules: counter("iptables"),
+            interface: counter("interface_check"),
+            config: counter("configmap"),
+            tally: Arc::clone(tally),
+        }
+    }
 }
 
 impl NodeLocal {
@@ -108,139 +137,206 @@ impl NodeLocal {
     pub async fn raise(
         wanted: Option<Wanted>,
         inherited: &mut Inherited,
+        tally: &Arc<Tally>,
     ) -> Result<Option<Self>, String> {
         let Some(wanted) = wanted else { return Ok(None) };
+        wanted.remarks.iter().for_each(|line| tracing::info!("{line}"));
         if !sys::may_administer_network() {
             return Err("-localip: this process lacks CAP_NET_ADMIN: \
-                        add NET_ADMIN to the container's capabilities, and run it as root"
+                        add NET_ADMIN to the container's capabilities"
                 .to_owned());
         }
-        let mut this = Self { wanted, interface: None, rules: None };
-        if this.wanted.makes_interface {
-            let name = &this.wanted.interface;
-            this.interface = Some(match inherited.interface.take() {
-                Some(interface) => interface,
-                None => retried(|| sys::open_interface(name))
-                    .await
-                    .map_err(|error| no_interface(name, &error))?,
-            });
-            this.add_addresses()?;
+        let faults = Faults::new(tally);
+        let mut kept = Kept { wanted, interface: None, rules: None, told: String::new() };
+        if kept.wanted.makes_interface {
+            let name = &kept.wanted.interface;
+            let mut interface = Interface::take(name, inherited.interface.take()).await?;
+            interface
+                .ensure(&kept.wanted.addresses)
+                .map_err(|error| format!("-localip: interface {name}: {error}"))?;
+            kept.interface = Some(interface);
         }
-        if this.wanted.makes_rules {
-            let netlink = match inherited.rules.take() {
-                Some(rules) => Netlink::from(rules),
-                None => Netlink::open(libc::NETLINK_NETFILTER).map_err(|e| explained(&e))?,
-            };
-            let all = this.all_addresses();
-            retried(|| this.set_rules(&netlink, &all)).await.map_err(|error| explained(&error))?;
-            this.rules = Some(netlink);
+        if kept.wanted.makes_rules {
+            let given = inherited.rules.take().map(Netlink::from);
+            let all = kept.all_addresses();
+            let made = retried(&[libc::EPERM], || kept.make_rules(given.as_ref(), &all)).await;
+            match made {
+                Ok(made) => kept.rules = made.or(given),
+                Err(error) => kept.without_rules(&faults, &error),
+            }
         }
-        Ok(Some(this))
+        Ok(Some(Self { kept: Arc::new(Locked::new(kept)), faults, keeper: None }))
     }
 
-    fn set_rules(&self, netlink: &Netlink, addresses: &[IpAddr]) -> io::Result<()> {
-        rules::set(netlink, addresses, self.wanted.port, self.wanted.health_port)
+    /// Takes away what is there and not wanted, and looks after the rest from now on: called once
+    /// nobody else serves.
+    pub fn settle(&mut self) {
+        let every = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.settle();
+            kept.every()
+        };
+        let (sender, ended) = channel();
+        let (kept, faults) = (Arc::clone(&self.kept), self.faults.clone());
+        let keeper = std::thread::Builder::new().name("node-local".into()).spawn(move || {
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).look(&faults);
+            }
+        });
+        match keeper {
+            Ok(keeper) => self.keeper = Some((sender, keeper)),
+            Err(error) => tracing::error!("-localip: nobody looks after the addresses: {error}"),
+        }
+    }
+
+    /// What a successor goes on with.
+    pub fn held(&self) -> Vec<(Held, OwnedFd)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = kept.rules.as_ref().map(|netlink| (Held::Rules, netlink.socket().as_fd()));
+        let interface = kept.interface.as_ref();
+        let interface = interface.map(|one| (Held::Interface, one.held().as_fd()));
+        let both = rules.into_iter().chain(interface);
+        both.filter_map(|(held, one)| Some((held, one.try_clone_to_owned().ok()?))).collect()
+    }
+
+    /// Leaves everything to a successor that serves.
+    pub fn hand_on(mut self) {
+        self.rest();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.interface.iter_mut().for_each(|interface| interface.is_ours = false);
+    }
+
+    /// Counts a Corefile, or a ConfigMap beside it, that cannot be served.
+    pub fn count_refused(&self) {
+        self.faults.tally.add(self.faults.config, 1);
+    }
+
+    fn rest(&mut self) {
+        if let Some((sender, keeper)) = self.keeper.take() {
+            drop(sender);
+            let _ = keeper.join();
+        }
+    }
+}
+
+impl Drop for NodeLocal {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
+impl Kept {
+    /// Between two looks: often enough to renew what is leased.
+    fn every(&self) -> Duration {
+        let renewal = Duration::from_secs(NODE_LOCAL_RENEW_SECONDS);
+        let leased = self.interface.as_ref().is_some_and(Interface::is_leased);
+        if leased { self.wanted.looks_every.min(renewal) } else { self.wanted.looks_every }
+    }
+
+    /// Mends what is broken, as far as it can be.
+    fn look(&mut self, faults: &Faults) {
+        if let Some(interface) = &mut self.interface {
+            let name = &self.wanted.interface;
+            let line = match interface.ensure(&self.wanted.addresses) {
+                Ok(lacked) if lacked.is_empty() => None,
+                Ok(lacked) => {
+                    self.told.clear();
+                    let lacked: Vec<String> = lacked.iter().map(IpAddr::to_string).collect();
+                    let lacked = lacked.join(", ");
+                    Some(format!("-localip: interface {name} had lost {lacked}: put back"))
+                }
+                Err(error) => Some(format!("-localip: interface {name}: {error}")),
+            };
+            if let Some(line) = line {
+                faults.tally.add(faults.interface, 1);
+                self.tell(line);
+            }
+        }
+        if self.wanted.makes_rules && self.rules.is_none() {
+            match self.make_rules(None, &self.wanted.addresses) {
+                Ok(rules) => {
+                    self.rules = rules;
+                    tracing::info!("-localip: rules of table {} are made", rules::TABLE);
+                }
+                Err(error) => self.without_rules(faults, &error),
+            }
+        }
+    }
+
+    /// Makes the rules, with the socket that owns them or with one that is given back.
+    fn make_rules(
+        &self,
+        owner: Option<&Netlink>,
+        addresses: &[IpAddr],
+    ) -> io::Result<Option<Netlink>> {
+        let (port, health) = (self.wanted.port, self.wanted.health_port);
+        let opened = match owner {
+            Some(_) => None,
+            None => Some(Netlink::open(libc::NETLINK_NETFILTER)?),
+        };
+        if let Some(netlink) = owner.or(opened.as_ref()) {
+            match rules::set(netlink, addresses, port, health) {
+                Err(error) if rules::is_ownerless(netlink) => {
+                    tracing::warn!(
+                        "-localip: a table {} that nobody owns is replaced ({error}): leave it \
+                         out of what nft restores",
+                        rules::TABLE
+                    );
+                    rules::replace(netlink, addresses, port, health)?;
+                }
+                done => done?,
+            }
+        }
+        Ok(opened)
+    }
+
+    fn without_rules(&mut self, faults: &Faults, error: &io::Error) {
+        faults.tally.add(faults.rules, 1);
+        self.tell(explained(error));
+    }
+
+    /// Logs a line, once until there is another.
+    fn tell(&mut self, line: String) {
+        if self.told != line {
+            tracing::error!("{line}");
+            self.told = line;
+        }
     }
 
     /// The addresses that stand on the interface, and those that are wanted.
     fn all_addresses(&self) -> Vec<IpAddr> {
         let mut all = self.wanted.addresses.clone();
-        if self.interface.is_some() {
-            let there = sys::addresses_of(&self.wanted.interface).unwrap_or_default();
-            let ours = there.iter().map(|address| address.ip()).filter(|ip| !is_automatic(ip));
-            ours.for_each(|ip| all.extend((!all.contains(&ip)).then_some(ip)));
-        }
+        let there = self.interface.iter().flat_map(Interface::addresses);
+        there.for_each(|ip| all.extend((!all.contains(&ip)).then_some(ip)));
         all
     }
 
-    fn add_addresses(&self) -> Result<(), String> {
-        let name = &self.wanted.interface;
-        let failed = |error: io::Error| format!("-localip: interface {name}: {error}");
-        let index = sys::interface_index(name).map_err(failed)?;
-        let netlink = Netlink::open(libc::NETLINK_ROUTE).map_err(failed)?;
-        let up = libc::IFF_UP as u32;
-        let head = [[0; 4], index.to_ne_bytes(), up.to_ne_bytes(), up.to_ne_bytes()].concat();
-        let mut batch = Batch::default();
-        batch.add(NEW_LINK, 0, &head, &[]);
-        netlink.run(&batch).map_err(failed)?;
-        for address in &self.wanted.addresses {
-            match sys::interface_with(*address).map_err(failed)? {
-                Some(holder) if holder == *name => {}
-                Some(holder) => {
-                    return Err(format!(
-                        "-localip: {address} is on interface {holder} already: stop what holds it, \
-                         remove it (ip address del {address} dev {holder}), or say \
-                         -setupinterface=false"
-                    ));
+    fn settle(&mut self) {
+        if let Some(interface) = &mut self.interface {
+            interface.is_ours = true;
+            let surplus = interface.addresses();
+            for address in surplus.into_iter().filter(|ip| !self.wanted.addresses.contains(ip)) {
+                if let Err(error) = interface.remove(address) {
+                    tracing::error!("-localip: {address} stays: {error}");
                 }
-                None => change(&netlink, index, *address, true).map_err(failed)?,
             }
         }
-        Ok(())
-    }
-
-    /// Takes away what is there and not wanted: called once nobody else serves.
-    pub fn settle(&self) {
-        let surplus: Vec<IpAddr> = self.all_addresses();
-        let surplus = surplus.into_iter().filter(|ip| !self.wanted.addresses.contains(ip));
-        for address in surplus {
-            let index = sys::interface_index(&self.wanted.interface);
-            let netlink = Netlink::open(libc::NETLINK_ROUTE);
-            let done = index.and_then(|index| change(&netlink?, index, address, false));
-            if let Err(error) = done {
-                tracing::error!("-localip: {address} stays: {error}");
-            }
-        }
-        if let Some(netlink) = &self.rules
-            && let Err(error) = self.set_rules(netlink, &self.wanted.addresses)
+        if self.rules.is_some()
+            && let Err(error) = self.make_rules(self.rules.as_ref(), &self.wanted.addresses)
         {
             tracing::error!("{}", explained(&error));
         }
     }
-
-    /// What a successor goes on with.
-    pub fn held(&self) -> Vec<(Held, BorrowedFd<'_>)> {
-        let rules = self.rules.as_ref().map(|netlink| (Held::Rules, netlink.socket().as_fd()));
-        let interface = self.interface.as_ref().map(|one| (Held::Interface, one.as_fd()));
-        rules.into_iter().chain(interface).collect()
-    }
 }
 
-/// Whether the kernel gives interfaces such addresses by itself.
-fn is_automatic(ip: &IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
-}
-
-/// Adds an address to an interface, or takes it off.
-fn change(netlink: &Netlink, index: u32, address: IpAddr, add: bool) -> io::Result<()> {
-    let (family, octets) = match address {
-        IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
-    };
-    // The whole address, no flags, valid everywhere; no route to others, no probing for a double.
-    let mut head = vec![family as u8, 8 * octets.len() as u8, 0, 0];
-    head.extend(index.to_ne_bytes());
-    let flags = libc::IFA_F_NOPREFIXROUTE | libc::IFA_F_NODAD;
-    let attributes = [
-        attribute(libc::IFA_LOCAL, &octets),
-        attribute(libc::IFA_ADDRESS, &octets),
-        attribute(libc::IFA_FLAGS, &flags.to_ne_bytes()),
-    ];
-    let mut batch = Batch::default();
-    match add {
-        true => batch.add(NEW_ADDRESS, CREATE | EXCLUSIVE, &head, &attributes.concat()),
-        false => batch.add(DELETE_ADDRESS, 0, &head, &attributes.concat()),
-    }
-    netlink.run(&batch)
-}
-
-/// Tries again while another process, which is about to end, holds it.
-async fn retried<T>(mut tried: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Tries again while another process, which is about to end, holds it: as long as the kernel says one
+/// of `held`.
+async fn retried<T>(held: &[i32], mut tried: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let latest = Instant::now() + Duration::from_secs(NODE_LOCAL_SECONDS_MAX);
     loop {
         match tried() {
             Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EPERM))
+                if error.raw_os_error().is_some_and(|code| held.contains(&code))
                     && Instant::now() < latest =>
             {
                 sleep(Duration::from_millis(20)).await;
@@ -250,25 +346,8 @@ async fn retried<T>(mut tried: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-fn no_interface(name: &str, error: &io::Error) -> String {
-    let remedy = match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-            "mount the node's /dev/net/tun into the container, or load the module tun"
-        }
-        Some(libc::EBUSY) => {
-            "another process holds it: stop that, or give both the same -hand-over directory"
-        }
-        Some(libc::EPERM | libc::EACCES) => {
-            "the container runtime forbids /dev/net/tun (runc 1.2.0 to 1.2.3 do)"
-        }
-        Some(libc::EINVAL) => "another interface has this name: choose one by -interfacename",
-        _ => "say -setupinterface=false and give the addresses to an interface yourself",
-    };
-    format!("-localip: interface {name}: {error}: {remedy}")
-}
-
 /// Why there are no rules, and the remedy.
-pub fn explained(error: &io::Error) -> String {
+fn explained(error: &io::Error) -> String {
     let remedy = match error.raw_os_error() {
         Some(libc::EPERM) => {
             "another process owns the table: stop that, or give both the same -hand-over directory"
@@ -281,49 +360,35 @@ pub fn explained(error: &io::Error) -> String {
         }
         _ => "say -setupiptables=false to go without rules",
     };
-    format!("-localip: rules of table {}: {error}: {remedy}", rules::TABLE)
+    format!("-localip: serving without rules of table {}: {error}: {remedy}", rules::TABLE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wanted() -> Wanted {
+    pub(super) fn wanted() -> Wanted {
         Wanted {
-            addresses: addresses("169.254.20.10,10.96.0.10").unwrap(),
+            addresses: ["169.254.20.10", "10.96.0.10"].map(|text| text.parse().unwrap()).into(),
             interface: "nodelocaldns".into(),
             makes_interface: true,
             makes_rules: true,
             port: 53,
             health_port: 8080,
             upstream: "kube-dns-upstream".into(),
-            base: PathBuf::new(),
+            base: None,
+            kube_dns: None,
+            metrics: String::new(),
+            prometheus: ":9253".into(),
+            looks_every: Duration::from_secs(60),
+            reloads_every: None,
+            remarks: Vec::new(),
         }
-    }
-
-    #[test]
-    fn words_of_the_corefile_are_replaced() {
-        let text = "bind __PILLAR__LOCAL__DNS__ __PILLAR__DNS__SERVER__\n\
-                    forward . __PILLAR__CLUSTER__DNS__\nforward . __PILLAR__UPSTREAM__SERVERS__\n";
-        let env =
-            |name: &str| (name == "KUBE_DNS_UPSTREAM_SERVICE_HOST").then(|| "10.96.7.7".to_owned());
-        assert_eq!(
-            replaced(text, &wanted(), env),
-            "bind 169.254.20.10 10.96.0.10 \nforward . 10.96.7.7\nforward . /etc/resolv.conf\n"
-        );
-        assert!(replaced(text, &wanted(), |_| None).contains("__PILLAR__CLUSTER__DNS__"));
     }
 
     #[test]
     fn an_end_point_on_an_address_of_ours_waits_for_it() {
         assert!(wanted().makes("169.254.20.10:8080"));
         assert!(!wanted().makes(":9253") && !wanted().makes("127.0.0.1:8080"));
-    }
-
-    #[test]
-    fn what_is_no_address_is_named() {
-        let error = addresses("169.254.20.10,ten").unwrap_err();
-        assert_eq!(error, "invalid localip specified - \"ten\"");
-        assert!(addresses("").is_err());
     }
 }

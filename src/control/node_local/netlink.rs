@@ -17,6 +17,8 @@ const NLM_F_ACK: u16 = 4;
 pub const CREATE: u16 = 0x400;
 /// It must not be there.
 pub const EXCLUSIVE: u16 = 0x200;
+/// What is there is made anew.
+pub const REPLACE: u16 = 0x100;
 /// Behind those that are there.
 pub const APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -101,6 +103,15 @@ impl Netlink {
     /// # Errors
     /// The first that the kernel tells of: then none of a transaction is done.
     pub fn run(&self, batch: &Batch) -> io::Result<()> {
+        self.ask(batch).map(drop)
+    }
+
+    /// As `run`, and gives what the kernel answers beside its word: each without its header.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn ask(&self, batch: &Batch) -> io::Result<Vec<Vec<u8>>> {
+        let mut said = Vec::new();
         // What an earlier batch has left unread.
         let mut answer = vec![0; NETLINK_BYTES_MAX];
         self.0.set_nonblocking(true)?;
@@ -111,6 +122,8 @@ impl Netlink {
         let mut last = last_asked(&batch.bytes);
         while last.is_some() {
             let len = io::Read::read(&mut &self.0, &mut answer)?;
+            let bodies = messages(&answer[..len]).filter(|(_, kind, ..)| *kind != NLMSG_ERROR);
+            said.extend(bodies.map(|(.., body)| body.to_vec()));
             for (sequence, code) in answers(&answer[..len]) {
                 match code {
                     0 if Some(sequence) == last => last = None,
@@ -119,13 +132,26 @@ impl Netlink {
                 }
             }
         }
-        Ok(())
+        Ok(said)
     }
 }
 
 impl From<OwnedFd> for Netlink {
     fn from(descriptor: OwnedFd) -> Self {
         Self(Socket::from(descriptor))
+    }
+}
+
+/// The value of the first attribute of a kind.
+pub fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let two = |at: usize| attributes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes);
+        let (len, found) = (usize::from(two(0)?), two(2)?);
+        let value = attributes.get(4..len)?;
+        if found & !NLA_F_NESTED == kind {
+            return Some(value);
+        }
+        attributes = attributes.get(len.next_multiple_of(4)..)?;
     }
 }
 
@@ -169,6 +195,17 @@ mod tests {
         let kinds: Vec<_> = messages(&batch.bytes).map(|(n, kind, ..)| (n, kind)).collect();
         assert_eq!(kinds, [(1, 16), (2, 20), (3, 17)]);
         assert_eq!(last_asked(&batch.bytes), Some(2));
+    }
+
+    #[test]
+    fn attributes_are_found_in_attributes() {
+        let all = [text(1, "x"), nested(18, &[number(4, 7), text(1, "dummy")])].concat();
+        let inner = find(&all, 18).unwrap();
+        assert_eq!(find(inner, 1), Some(&b"dummy\0"[..]));
+        assert_eq!(
+            (find(inner, 2), find(&all[..5], 1), find(&[1, 0, 1, 0], 1)),
+            (None, None, None)
+        );
     }
 
     #[test]

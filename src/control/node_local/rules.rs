@@ -12,7 +12,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::netlink::{APPEND, Batch, CREATE, Netlink, attribute, nested, number, text};
+use super::netlink::{APPEND, Batch, CREATE, Netlink, attribute, find, nested, number, text};
 
 /// The name of the table.
 pub const TABLE: &str = "corelane_node_local";
@@ -21,6 +21,8 @@ const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const NFTABLES: u16 = 10;
 const NEW_TABLE: u16 = NFTABLES << 8;
+const GET_TABLE: u16 = NFTABLES << 8 | 1;
+const DELETE_TABLE: u16 = NFTABLES << 8 | 2;
 const NEW_CHAIN: u16 = NFTABLES << 8 | 3;
 const NEW_RULE: u16 = NFTABLES << 8 | 6;
 const DELETE_RULE: u16 = NFTABLES << 8 | 8;
@@ -49,9 +51,34 @@ enum End {
 /// # Errors
 /// The kernel's: see [`super::explained`].
 pub fn set(netlink: &Netlink, addresses: &[IpAddr], port: u16, health: u16) -> io::Result<()> {
+    netlink.run(&transaction(false, addresses, port, health))
+}
+
+/// As `set`, in the place of a table that is not ours.
+///
+/// # Errors
+/// As `set`.
+pub fn replace(netlink: &Netlink, addresses: &[IpAddr], port: u16, health: u16) -> io::Result<()> {
+    netlink.run(&transaction(true, addresses, port, health))
+}
+
+/// Whether there is such a table that no process owns: one that was saved and restored.
+pub fn is_ownerless(netlink: &Netlink) -> bool {
+    let mut batch = Batch::default();
+    batch.add(GET_TABLE, 0, &INET, &text(1, TABLE));
+    let said = netlink.ask(&batch).unwrap_or_default();
+    let flags = said.first().and_then(|body| find(body.get(INET.len()..)?, 2));
+    let flags = flags.and_then(|flags| flags.try_into().ok()).map(u32::from_be_bytes);
+    flags.is_some_and(|flags| flags & OWNER == 0)
+}
+
+fn transaction(anew: bool, addresses: &[IpAddr], port: u16, health: u16) -> Batch {
     let mut batch = Batch::default();
     let whole = [0, 0, 0, NFTABLES as u8];
     batch.frame(BATCH_BEGIN, &whole);
+    if anew {
+        batch.add(DELETE_TABLE, 0, &INET, &text(1, TABLE));
+    }
     batch.add(NEW_TABLE, CREATE, &INET, &[text(1, TABLE), number(2, OWNER)].concat());
     for (name, hook) in [PREROUTING, OUTPUT] {
         let hook = nested(4, &[number(1, hook), number(2, RAW as u32)]);
@@ -73,7 +100,7 @@ pub fn set(netlink: &Netlink, addresses: &[IpAddr], port: u16, health: u16) -> i
         add(OUTPUT, untracked(*address, End::Source, TCP, health));
     }
     batch.frame(BATCH_END, &whole);
-    netlink.run(&batch)
+    batch
 }
 
 /// A rule: what has this address and port at this end is counted, and not tracked.

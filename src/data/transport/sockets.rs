@@ -264,7 +264,7 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     }
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    socket.bind(&sys::scoped(address).into())?;
     Ok(socket)
 }
 
