@@ -20,7 +20,7 @@ pub fn lines_to_try(port: u16) -> String {
         "_postgres._tcp.db.backend.svc.cluster.local SRV",
         "docs.backend.svc.cluster.local",
         "-x 10.96.0.80",
-        "any.apps.example.org AAAA",
+        "any.apps.example.org",
         "printer.lan",
         "whoami.test A",
     ] {

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::certs::Authority;
 use super::server::{Fault, Server};
-use super::{folder, run};
+use super::{folder, run, service};
 
 const SERVICE: &str = "/api/v1/namespaces/kube-system/services/kube-dns";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices";
@@ -525,6 +525,27 @@ fn what_stands_between_us_and_the_api_server() {
         stops_at(&found, "API server", "connection refused", "the API server runs");
         let found = doctor(&["--kubeconfig", "no-such-file"]).await;
         stops_at(&found, "API server", "no-such-file", "--kubeconfig");
+    });
+}
+
+#[test]
+fn explain_answers_from_the_cluster_of_a_corefile() {
+    run(async {
+        let server = Server::start().await;
+        server.put("namespaces", json!({"metadata": {"name": "shop"}}));
+        server.put("services", service("web", "10.96.0.1"));
+        let corefile = folder("explain-cluster").join("Corefile");
+        let text = format!(
+            ". {{\n kubernetes cluster.local {{\n  endpoint {}\n  pods insecure\n }}\n}}\n",
+            server.url()
+        );
+        std::fs::write(&corefile, text).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        let command = command.args(["explain", "web.shop.svc.cluster.local", "--corefile"]);
+        let output = command.arg(&corefile).output().await.expect("a process");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("kubernetes     answers NOERROR, 1 record ("), "{said}");
+        assert!(said.ends_with("web.shop.svc.cluster.local. 5 A 10.96.0.1\n"), "{said}");
     });
 }
 

@@ -144,7 +144,11 @@ impl Patient {
         })?;
         if let Some(pod) = &pod {
             let phase = word(pod, "/status/phase");
-            chart.ok(format!("{namespace}/{name} is {phase} on {}", word(pod, "/spec/nodeName")));
+            match word(pod, "/spec/nodeName") {
+                // It asks nobody yet.
+                "" => chart.note(format!("{namespace}/{name} is {phase}, on no node")),
+                node => chart.ok(format!("{namespace}/{name} is {phase} on {node}")),
+            }
         }
         Ok(pod)
     }

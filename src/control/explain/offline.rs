@@ -39,6 +39,8 @@ impl Server {
         let mut graph = compiled.map_err(|error| error.to_string())?;
         graph.start_early().join_all().await;
         graph.bind_nothing(&mut ground);
+        // What is held of a cluster is published; commands of `on` are tasks, which are never started.
+        graph.at_start.drain(..).try_for_each(|hook| hook())?;
         crew.spawn(Arc::clone(&graph.snapshot))?;
         Ok(Self { crew, _graph: graph })
     }

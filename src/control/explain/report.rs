@@ -317,7 +317,7 @@ fn opt(message: &[u8], record: &wire::Record) -> Vec<String> {
             let text = String::from_utf8_lossy(text);
             format!("EDE {code} {}", text.escape_debug()).trim_end().to_owned()
         }
-        (edns::NSID, data) => format!("NSID {}", data.escape_ascii()),
+        (edns::NSID, data) => format!("NSID {}", data.escape_ascii()).trim_end().to_owned(),
         (code, data) => {
             let digits: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
             format!("{} {digits}", edns::text(code)).trim_end().to_owned()
