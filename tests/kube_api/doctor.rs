@@ -146,6 +146,9 @@ fn a_healthy_cluster_is_found_well() {
             assert!(said.lines().any(|one| one == line), "{line}\n{said}");
         }
         assert!(said.contains("answers kubernetes.default.svc.cluster.local. by UDP and TCP"));
+        let end = "nothing is wrong with: API server, pod, Service, kubelet, resolv.conf, \
+                   endpoints, ConfigMap, RBAC, questions, upstreams\n";
+        assert!(said.ends_with(end), "{said}");
         let reviews = server.requests();
         let of_account = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         assert_eq!(reviews.iter().filter(|one| *one == of_account).count(), 6);
@@ -474,6 +477,9 @@ fn what_may_not_be_seen_is_said_and_passed_over() {
         for line in ["note  kubelet: not looked at: ", "note  RBAC: not looked at: "] {
             assert!(said.lines().any(|one| one.starts_with(line)), "{line}\n{said}");
         }
+        let end = "nothing is wrong with: API server, Service, endpoints, ConfigMap, questions, \
+                   upstreams\n";
+        assert!(said.ends_with(end), "{said}");
         server.fault("gone", "list", Fault::Status(404, None));
         let found = doctor(&["--endpoint", &server.url(), "shop/gone"]).await;
         stops_at(&found, "pod", "there is no pod gone in namespace shop", "-n shop get pods");

@@ -1,7 +1,7 @@
 //! `corelane doctor [NAMESPACE/POD]`: what an operator checks by hand when names do not resolve, in order.
 //!
 //! Each look at something gives what is well, or the cause of the trouble with its remedy, at which the
-//! doctor stops: what comes after it would only be its consequences. In the order of [`ORDER`]: the API
+//! doctor stops: what comes after it would only be its consequences. In this order: the API
 //! server ([`cluster`]), the pod's resolv.conf, the Service and what the kubelet tells pods of it, the
 //! endpoints and their pods, the ConfigMap ([`config`]), RBAC, and then questions over UDP and TCP ([`asking`]) to the
 //! endpoints and to their upstreams.
@@ -21,10 +21,6 @@ use super::args::Doctor;
 use super::kube::Connect;
 use super::logging;
 use cluster::Patient;
-
-/// What is looked at, in order.
-const ORDER: &str =
-    "API server, pod, Service, kubelet, node, endpoints, ConfigMap, RBAC, questions, upstreams";
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -97,7 +93,11 @@ pub async fn run(wanted: &Doctor, out: &mut dyn Write) -> io::Result<u8> {
             }
         }
         if is_well {
-            writeln!(out, "nothing is wrong with: {ORDER}")?;
+            // Not what could not be looked at.
+            let well = chart.findings.iter().filter(|finding| finding.verdict == "ok");
+            let mut looks: Vec<&str> = well.map(|finding| finding.look).collect();
+            looks.dedup();
+            writeln!(out, "nothing is wrong with: {}", looks.join(", "))?;
         }
     }
     Ok(u8::from(!is_well))
