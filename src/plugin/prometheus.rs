@@ -62,6 +62,8 @@
 //!   those below it and without waits; `corelane_plugin_wait_seconds{server, plugin}` is what it has
 //!   queries wait. Of a sample, which stands for all.
 //! * `corelane_receive_wait_seconds{}`: how long datagrams waited in the kernel. Of a sample.
+//! * `corelane_worker_busy_seconds_total{worker, state}`: time in which a worker had work, running or
+//!   waiting for a CPU. A rate near 1 is one that has no more to give.
 //! * `corelane_configuration_timestamp_seconds{}`: when what serves was loaded.
 //! * `corelane_hand_over_timestamp_seconds{}`: when another process handed over to this one.
 //!

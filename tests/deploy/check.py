@@ -69,14 +69,15 @@ def find(objects, kind, name=None):
     return found[0]
 
 
-def hangs_together(where, objects, workload):
+def hangs_together(where, objects, workload, name=None):
     """What refers to another object refers to one that is there."""
-    pods = find(objects, workload).get("spec", {}).get("template", {})
+    owner = find(objects, workload, name)
+    pods = owner.get("spec", {}).get("template", {})
     labels = pods.get("metadata", {}).get("labels", {})
     for item in objects:
         spec = item.get("spec", {})
         selector = spec.get("selector") if item["kind"] == "Service" else None
-        if item["kind"] in ("PodDisruptionBudget", workload):
+        if item["kind"] == "PodDisruptionBudget" or item is owner:
             selector = spec["selector"]["matchLabels"]
         if selector and not selector.items() <= labels.items():
             fault(f"{where}: {item['kind']} {item['metadata']['name']} selects no pod: {selector}")
@@ -110,13 +111,18 @@ def kustomize():
         command = ["kubectl", "kustomize"]
     else:
         return
-    workloads = {"deployment": "Deployment", "daemonset": "DaemonSet", "autoscaler": "Deployment"}
-    for overlay, workload in workloads.items():
+    autoscalers = sorted(path.name for path in (DEPLOY / "kubernetes").glob("autoscaler*"))
+    for overlay in ["deployment", "daemonset", *autoscalers]:
+        workload = "DaemonSet" if overlay == "daemonset" else "Deployment"
         objects = documents(run(*command, DEPLOY / "kubernetes" / overlay).stdout)
         validate(overlay, objects)
-        hangs_together(overlay, objects, workload)
-        if any(o["kind"] == "ConfigMap" for o in objects):
+        hangs_together(overlay, objects, workload, "coredns")
+        if any((o["kind"], o["metadata"]["name"]) == ("ConfigMap", "coredns") for o in objects):
             fault(f"{overlay}: would overwrite the cluster's Corefile")
+        for item in objects:
+            target = item.get("spec", {}).get("scaleTargetRef")
+            if target and (target["kind"], target["name"]) != (workload, "coredns"):
+                fault(f"{overlay}: scales {target}")
     corefile("corefile", documents(run(*command, DEPLOY / "kubernetes/corefile").stdout))
     components(command)
     node_local()
@@ -380,6 +386,13 @@ def series():
     all_rules = [rule for group in rules["groups"] for rule in group["rules"]]
     recorded = {rule["record"] for rule in all_rules if "record" in rule}
     texts = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in all_rules]
+    adapter = yaml.safe_load((DEPLOY / "kubernetes/autoscaler-saturation/prometheus-adapter.yaml").read_text())
+    texts += [("prometheus-adapter.yaml", rule["seriesQuery"]) for rule in adapter["rules"]["custom"]]
+    named = {rule["name"]["as"] for rule in adapter["rules"]["custom"]}
+    scaled = yaml.safe_load((DEPLOY / "kubernetes/autoscaler-saturation/horizontal.yaml").read_text())
+    wanted = {metric["pods"]["metric"]["name"] for metric in scaled["spec"]["metrics"] if metric["type"] == "Pods"}
+    if wanted != named:
+        fault(f"autoscaler-saturation: scales by {wanted}, and the adapter makes {named}")
     texts += dashboards()
     source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.rs"))
     exported = set(re.findall(r'"((?:coredns|corelane|process)_[a-z0-9_]+)"', source))

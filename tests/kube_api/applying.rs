@@ -117,7 +117,8 @@ fn script(config: &Path, kubectl: &Kubectl) {
 fn overlays(folder: &Path, kubectl: &Kubectl) {
     let overlays = root().join("deploy/kubernetes");
     let render = |path: &Path| output(Command::new("kubectl").arg("kustomize").arg(path), "");
-    for overlay in ["corefile", "deployment", "daemonset", "autoscaler"] {
+    let scaled = ["autoscaler", "autoscaler-saturation", "autoscaler-proportional"];
+    for overlay in ["corefile", "deployment", "daemonset"].into_iter().chain(scaled) {
         kubectl.apply(&render(&overlays.join(overlay)), "kube-system");
         assert_eq!(kubectl.cluster_ip(), "10.96.0.10", "{overlay}");
     }

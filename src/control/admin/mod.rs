@@ -21,6 +21,7 @@ pub mod process;
 mod server;
 mod tls;
 mod web;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! What the process is and uses: `process_*` as CoreDNS's exporter (client_golang) has them on Linux,
-//! `coredns_build_info`, and datagrams that the kernel dropped at our sockets.
+//! `coredns_build_info`, datagrams that the kernel dropped at our sockets, and how busy workers are.
 //!
 //! Read from /proc while a page is made: a few files, and a link for each descriptor. What cannot be
 //! read is left out. `go_*` and `promhttp_*` are not exported: there is no Go here.
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::workers;
 use crate::control::version;
 use crate::data::tally::{Family, Gauge, Kind, Page, Tally, families};
 
@@ -60,6 +61,7 @@ pub fn write(page: &mut Page<'_>) {
             }
         });
     }
+    workers::write(page);
 }
 
 static DROPS: Family = Family::counter(
