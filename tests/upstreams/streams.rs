@@ -128,6 +128,36 @@ fn a_connection_that_ends_with_queries_on_it_fails_none_of_them() {
 }
 
 #[test]
+fn a_server_that_begins_anew_is_still_asked_several_queries_at_a_time() {
+    let stopped = AtomicUsize::new(0);
+    let upstream = Upstream::new(move |heard| {
+        let say = Act::Say(heard.answer(&[1]));
+        match heard.name() {
+            // All that the connection carries goes with it, once.
+            name if name.starts_with("stop") && stopped.fetch_add(1, Ordering::Relaxed) == 0 => {
+                vec![Act::Close]
+            }
+            name if name.starts_with("slow") => vec![Act::Wait(Duration::from_millis(300)), say],
+            _ => vec![say],
+        }
+    });
+    let (server, client) = forwarding("anew", &upstream.address.to_string(), "force_tcp");
+    for number in 0..20 {
+        client.ask(&format!("n{number}.test."));
+    }
+    for name in ["slow1.test.", "slow2.test.", "slow3.test.", "stop.test."] {
+        client.send(name);
+    }
+    let lost: Vec<_> =
+        (0..4).map(|_| client.receive()).filter(|reply| reply.answers != 1).collect();
+    assert!(lost.is_empty(), "{lost:?}\n{}", server.output());
+    let before = upstream.seen().connections.len();
+    let replies = client.ask_many(6, "slow");
+    assert!(replies.iter().all(|reply| reply.answers == 1), "{replies:?}");
+    assert!(upstream.seen().connections.len() <= before + 1, "one each");
+}
+
+#[test]
 fn a_server_of_one_query_a_connection_answers_bursts_too() {
     let upstream = Upstream::new(|heard| vec![Act::Say(heard.answer(&[1])), Act::Close]);
     let (server, client) = forwarding("one_each", &upstream.address.to_string(), "force_tcp");

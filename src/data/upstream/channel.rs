@@ -31,8 +31,8 @@ pub(super) struct Channel {
     pub late: u32,
     /// Takes no more queries; closed when nothing is in flight.
     pub retiring: bool,
-    /// Something was replied by it.
-    pub served: bool,
+    /// Replies that came by it.
+    pub replies: usize,
     /// What is in flight, by message id.
     pub ids: HashMap<u16, FlightId>,
 }
@@ -169,7 +169,7 @@ impl Upstreams {
             let aged = upstream.max_age > 0 && now > held.opened.saturating_add(upstream.max_age);
             held.retiring |= idle || aged;
             live += usize::from(!held.retiring);
-            let usable = !(held.retiring || fresh && held.served);
+            let usable = !(held.retiring || fresh && held.replies > 0);
             let load = held.ids.len();
             if usable && best.is_none_or(|(least, _)| load < least) {
                 best = Some((load, index));
@@ -208,7 +208,7 @@ impl Upstreams {
             queries: 0,
             late: 0,
             retiring: false,
-            served: false,
+            replies: 0,
             // Twice what a batch puts into it: what has left makes room without the table's growing.
             ids: HashMap::with_capacity(2 * BATCH_DATAGRAMS),
         };

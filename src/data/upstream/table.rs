@@ -9,8 +9,9 @@
 //!   replaced by age and use. The queries of a turn to one upstream go by one of them, chosen at
 //!   random, in one batch; so do the replies to it.
 //! - Streams: connections are shared by queries in flight ("pipelined", RFC 7766 section 6.2.1.1).
-//!   An upstream that closes a connection with queries outstanding does not know this: from then
-//!   on a connection carries one query at a time.
+//!   An upstream that closes a connection with more queries outstanding than it has answered there
+//!   does not know this: from then on a connection carries one query at a time. One that has
+//!   answered more may have its reasons, and what it leaves is asked again (section 6.2.4).
 //!
 //! Cost of an exchange by UDP: no allocation and no system call of its own in the steady state.
 
@@ -417,7 +418,7 @@ impl Upstreams {
     fn good(&mut self, place: usize, channel: ChannelId, at: FlightId) {
         let Some(flight) = self.flights[at as usize] else { return };
         if let Some(held) = self.channels.get_mut(channel) {
-            held.served = true;
+            held.replies += 1;
             held.heard = flight.sent.max(held.heard);
         }
         let Some(known) = &mut self.known[place] else { return };
@@ -453,12 +454,13 @@ impl Upstreams {
     ) -> Arrived {
         let Some(held) = self.channels.get_mut(channel) else { return Arrived::Ignored };
         held.retiring = true;
-        let pooled = held.stream && held.served && cause == Unreached::Closed;
+        let pooled = held.stream && held.replies > 0 && cause == Unreached::Closed;
         let Some((_, at)) = held.ids.iter().next() else {
             self.close(channel, network);
             return Arrived::Ignored;
         };
-        let (at, place, several) = (*at, held.known as usize, held.ids.len() > 1);
+        let (at, place) = (*at, held.known as usize);
+        let baffled = held.ids.len() > held.replies.max(1);
         let Some(flight) = &self.flights[at as usize] else { return Arrived::Ignored };
         let (slot, manner) = (flight.slot, flight.manner);
         // What has not gone out will not go out by this one.
@@ -471,7 +473,7 @@ impl Upstreams {
         }
         if pooled && !manner.again {
             if let Some(known) = &mut self.known[place] {
-                known.alone |= several && !known.upstream.is_https();
+                known.alone |= baffled && !known.upstream.is_https();
                 tally.add(known.upstream.counters.reconnected, 1);
             }
             return Arrived::Again(at, slot, Manner { again: true, fresh: true, ..manner });
