@@ -160,24 +160,46 @@ def node_local():
     for service, listed in (("10.96.0.10", "169.254.20.10,10.96.0.10"), ("", "169.254.20.10")):
         objects = documents(run(render, service, "k8s.corp").stdout)
         validate("node-local", objects)
-        pod = find(objects, "DaemonSet").get("spec", {}).get("template", {}).get("spec")
-        if not pod:
-            continue
+        on_each_node("node-local", objects, "node-local-dns", "kube-dns-upstream", listed)
+    if subprocess.run([render, "10.96.0.10/12"], capture_output=True).returncode != 2:
+        fault("node-local: render takes nonsense")
+
+
+def on_each_node(where, objects, name, upstream, listed):
+    """A node's cache: rights, addresses, the folder of the hand-over, a Corefile that is taken."""
+    daemon_set = find(objects, "DaemonSet").get("spec", {})
+    pod = daemon_set.get("template", {}).get("spec")
+    if pod:
+        if daemon_set["selector"]["matchLabels"].items() - daemon_set["template"]["metadata"]["labels"].items():
+            fault(f"{where}: the DaemonSet selects none of its pods")
         container = pod["containers"][0]
-        if listed not in container["args"]:
-            fault(f"node-local {service!r}: addresses {container['args']}")
-        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
-        if container["args"][container["args"].index("-hand-over") + 1] not in mounts:
-            fault("node-local: the folder of the hand-over is not mounted")
+        arguments = dict(zip(container["args"][::2], container["args"][1::2]))
+        if arguments["-localip"] != listed:
+            fault(f"{where}: addresses {container['args']}")
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        if arguments["-hand-over"] not in mounts or "/etc/kube-dns" not in mounts:
+            fault(f"{where}: not all is mounted: {mounts}")
+        if set(mounts.values()) != {volume["name"] for volume in pod["volumes"]}:
+            fault(f"{where}: volumes and mounts differ: {mounts}")
+        probed = {container[probe]["httpGet"]["host"] for probe in ("livenessProbe", "readinessProbe")}
+        if probed != {listed.split(",")[0]}:
+            fault(f"{where}: probes ask {probed}")
         rights = container["securityContext"]["capabilities"]
         if rights != {"add": ["NET_ADMIN", "NET_BIND_SERVICE"], "drop": ["ALL"]}:
-            fault(f"node-local: capabilities {rights}")
+            fault(f"{where}: capabilities {rights}")
         if "ports" in container or not pod["hostNetwork"]:
-            fault("node-local: named ports keep a new pod from a node whose old one serves")
-        text = find(objects, "ConfigMap", "node-local-dns").get("data", {}).get("Corefile", "")
+            fault(f"{where}: named ports keep a new pod from a node whose old one serves")
+        service = find(objects, "Service", upstream).get("spec", {})
+        if arguments["-upstreamsvc"] != upstream or "clusterIP" in service:
+            fault(f"{where}: asks {arguments['-upstreamsvc']}, and not {upstream}")
+        if service["selector"].items() <= daemon_set["template"]["metadata"]["labels"].items():
+            fault(f"{where}: asks itself")
+        text = find(objects, "ConfigMap", name).get("data", {}).get("Corefile", "")
         if "k8s.corp:53 {" not in text:
-            fault("node-local: another domain")
+            fault(f"{where}: another domain")
+        first = listed.split(",")[0]
         for word, value in (
+            ("__PILLAR__LOCAL__DNS__:", f"[{first}]:" if ":" in first else f"{first}:"),
             ("__PILLAR__LOCAL__DNS__", listed.replace(",", " ")),
             ("__PILLAR__DNS__SERVER__", ""),
             ("__PILLAR__CLUSTER__DNS__", "10.96.7.7"),
@@ -188,8 +210,6 @@ def node_local():
             path = pathlib.Path(folder, "Corefile")
             path.write_text(text)
             run(CORELANE, "check", path)
-    if subprocess.run([render, "10.96.0.10/12"], capture_output=True).returncode != 2:
-        fault("node-local: render takes nonsense")
 
 
 KUBECTL = """#!/bin/sh
