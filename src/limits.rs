@@ -479,8 +479,9 @@ pub const UPSTREAM_CASE_LOST_MAX: u8 = 3;
 /// For how long: an upstream may be replaced by one that keeps the case.
 pub const UPSTREAM_PLAIN_NANOS: u64 = 3600 * 1_000_000_000;
 /// Questions to upstreams, less the replies, from which on a worker pauses taking clients' datagrams:
-/// four batches, what a receive buffer of Linux's usual 208 KiB holds the replies to.
-pub const UPSTREAM_AHEAD_MAX: u32 = 256;
+/// with the batch at hand no more than a receive buffer of Linux's usual 208 KiB holds, ours or the
+/// upstream's.
+pub const UPSTREAM_AHEAD_MAX: u32 = 192;
 /// How long such a pause lasts at most: as long as timers are exact.
 pub const UPSTREAM_PAUSE_NANOS: u64 = 1_000_000;
 /// For how long a worker sleeps at a time in such a pause: others take the CPU, and a batch of replies

@@ -354,6 +354,9 @@ impl Worker {
     /// At most `TURN_BATCHES_MAX` batches, sockets in rotation.
     fn datagrams(&mut self) -> bool {
         for _ in 0..TURN_BATCHES_MAX {
+            if self.turn.pace.is_full() {
+                return true;
+            }
             let count = self.ports.ports.len();
             let next = (0..count)
                 .map(|step| (self.next_port + step) % count)

@@ -2,14 +2,16 @@
 //!
 //! `waits`: what waits is answered once, by the generation that it began in, whatever happens
 //! meanwhile. `exchanges`: what upstreams say is believed only where it is the reply. `bounds`: every
-//! walk ends, parking costs what is stated, a panic is one query's. `simulation`, `upstreams`: the
-//! same under thousands of random steps from one seed.
+//! walk ends, parking costs what is stated, a panic is one query's. `overload`: too many queries cost
+//! those that are answered nothing. `simulation`, `upstreams`: the same under thousands of random steps
+//! from one seed.
 
 pub mod probe;
 
 mod bounds;
 mod exchanges;
 mod marks;
+mod overload;
 mod simulation;
 mod upstreams;
 mod waits;

@@ -22,6 +22,8 @@ pub struct Pace {
     halved: Nanos,
     /// When the pause that has begun ends; 0: there is none.
     resume: Nanos,
+    /// Whether this turn is between two pauses.
+    granted: bool,
 }
 
 impl Pace {
@@ -35,22 +37,27 @@ impl Pace {
         self.ahead = self.ahead.saturating_sub(1);
     }
 
-    /// Whether no datagrams of clients are to be read in this turn.
+    /// Whether no datagrams of clients are to be read in the turn that begins.
     pub fn holds(&mut self, now: Nanos) -> bool {
         if now >= self.halved + UPSTREAM_AHEAD_HALVING_NANOS {
             self.halved = now;
             self.ahead /= 2;
         }
+        self.granted = false;
         if self.ahead < UPSTREAM_AHEAD_MAX {
             self.resume = 0;
         } else if self.resume == 0 {
             self.resume = now + UPSTREAM_PAUSE_NANOS;
         } else if now >= self.resume {
-            // A turn's queries; the next one begins another pause.
             self.resume = 0;
-            return false;
+            self.granted = true;
         }
         self.resume != 0
+    }
+
+    /// Whether the turn has read enough.
+    pub fn is_full(&self) -> bool {
+        self.ahead >= UPSTREAM_AHEAD_MAX && !self.granted
     }
 
     /// Whether there is a pause.
@@ -84,7 +91,10 @@ mod tests {
 
     #[test]
     fn who_is_not_far_ahead_goes_on() {
-        assert!(!ahead(UPSTREAM_AHEAD_MAX - 1).holds(NOW));
+        let mut pace = ahead(UPSTREAM_AHEAD_MAX - 1);
+        assert!(!pace.holds(NOW) && !pace.is_full());
+        pace.asked();
+        assert!(pace.is_full(), "a batch more, and it is far ahead");
     }
 
     #[test]
@@ -94,7 +104,7 @@ mod tests {
         for _ in 0..3 {
             assert!(pace.holds(now));
             now += UPSTREAM_PAUSE_NANOS;
-            assert!(!pace.holds(now), "a turn between two pauses");
+            assert!(!pace.holds(now) && !pace.is_full(), "a whole turn between two pauses");
         }
         now = NOW + 2 * UPSTREAM_AHEAD_HALVING_NANOS;
         pace.holds(now);
