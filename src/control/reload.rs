@@ -111,6 +111,11 @@ impl Reload {
         new
     }
 
+    /// Whether the Corefile is another one than what serves: it was tried, and failed.
+    pub fn is_behind(&self) -> bool {
+        self.tried.is_some()
+    }
+
     /// Counts a reload that failed.
     pub fn failed(&self) {
         self.tally.add(self.failed, 1);

@@ -331,6 +331,7 @@ impl Supervisor {
             Ok(()) => tracing::info!("Reloading complete"),
             Err(error) => tracing::error!("Restart failed: {error}"),
         }
+        self.status.set_outdated(result.is_err());
         result
     }
 
@@ -431,6 +432,7 @@ impl Supervisor {
                 }
             }
         }
+        self.status.set_outdated(self.reload.is_behind());
         None
     }
 

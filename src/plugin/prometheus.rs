@@ -65,6 +65,7 @@
 //! * `corelane_worker_busy_seconds_total{worker, state}`: time in which a worker had work, running or
 //!   waiting for a CPU. A rate near 1 is one that has no more to give.
 //! * `corelane_configuration_timestamp_seconds{}`: when what serves was loaded.
+//! * `corelane_configuration_outdated{}`: 1 while the Corefile does not load and an older one serves.
 //! * `corelane_hand_over_timestamp_seconds{}`: when another process handed over to this one.
 //!
 //! Families with the label `quantile` (`corelane_walk_seconds`, the plugins' own times, those of

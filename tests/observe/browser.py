@@ -191,6 +191,9 @@ def look(browser, server, health):
         for word in words:
             if word not in text:
                 fault(f"{section}: no {word!r} in {text!r}")
+    answered = "last.upstreams.filter(one => one.percentiles.p99 > 0 && one.percentiles.p99 < 60).length"
+    if browser.value(answered) != 1:
+        fault("not one upstream has replied: " + browser.value("JSON.stringify(last.upstreams)"))
     if "c2VjcmV0" in browser.value("JSON.stringify(last) + document.body.innerHTML"):
         fault("the page has the secret of the Corefile")
     if browser.value("document.getElementsByTagName('img').length"):
@@ -203,6 +206,19 @@ def top(corelane, health):
     for word in ("busy.example.org.", "x.lost.example.org.", " 127.0.0.1", "NXDOMAIN", "UPSTREAM"):
         if word not in done.stdout:
             fault(f"top: no {word!r} in {done}")
+
+
+def outdated(browser, server):
+    """A Corefile that does not load is told of until one does."""
+    path = pathlib.Path(server.folder.name, "Corefile")
+    good = path.read_text()
+    for text, wanted in ((good.replace("errors", "nonsense"), "true"), (good, "false")):
+        path.write_text(text)
+        server.process.send_signal(signal.SIGUSR1)
+        browser.until(f"String(last.generation.outdated) == '{wanted}'")
+        said = "does not load" in text_of(browser, "trouble")
+        if said != (wanted == "true"):
+            fault(f"outdated {wanted}, and the page: {text_of(browser, 'trouble')}")
 
 
 def schemes(browser, server, folder):
@@ -267,6 +283,7 @@ def main():
         try:
             look(browser, server, health)
             top(arguments.corelane, health)
+            outdated(browser, server)
             schemes(browser, server, arguments.screenshots)
             quiet(browser, health, complaints_allowed=False)
             server.end()

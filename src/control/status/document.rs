@@ -29,8 +29,7 @@ impl Status {
                 "age_seconds": running.since.elapsed().as_secs_f64(),
                 "sha512": hash,
                 "failed_reloads": figures.sum("coredns_reload_failed_total", &[]),
-                // A reload has failed since what serves was loaded: it is not what was asked for last.
-                "outdated": self.tally.value(self.reload_failed) > running.failed,
+                "outdated": self.outdated.get() > 0.0,
             },
             "process": process(&figures),
             "cores": self.cores(),
@@ -248,4 +247,22 @@ fn cost(block: &Block, plugin: &str, figures: &Figures) -> Value {
         }
     }
     best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_the_bounds_that_so_many_keep_to() {
+        let cells = vec![(0.001, 50.0), (0.002, 0.0), (0.004, 45.0), (f64::INFINITY, 5.0)];
+        let told = percentiles(&cells);
+        let expected = json!({ "p50": 0.001, "p90": 0.004, "p99": null, "p99.9": null });
+        assert_eq!(told, expected);
+        let nothing = json!({ "p50": null, "p90": null, "p99": null, "p99.9": null });
+        assert_eq!(percentiles(&Vec::new()), nothing);
+        assert_eq!(percentiles(&vec![(0.001, 0.0)]), nothing);
+        assert_eq!(percentiles(&vec![(0.001, 0.0), (0.002, 1.0)])["p50"], 0.002);
+        assert_eq!(shown(cells), [json!([0.001, 50.0]), json!([0.004, 45.0]), json!([null, 5.0])]);
+    }
 }

@@ -28,7 +28,7 @@ use super::corefile::Corefile;
 use crate::data::clock;
 use crate::data::counters::Counters;
 use crate::data::tally::top::{ALL, By, Ranking, Who};
-use crate::data::tally::{Counter, Family, Format, Gauge, Kind, Page, Tally, families};
+use crate::data::tally::{Family, Format, Gauge, Kind, Page, Tally};
 use crate::limits::TOP_RANKS;
 use shown::Shown;
 
@@ -41,6 +41,11 @@ static LOADED: Family = Family::gauge(
     "When the configuration that serves was loaded.",
 );
 
+static OUTDATED: Family = Family::gauge(
+    "corelane_configuration_outdated",
+    &[],
+    "1 while the Corefile does not load, so that an older one serves.",
+);
 static SUCCEEDED: Family = Family::gauge(
     "corelane_hand_over_timestamp_seconds",
     &[],
@@ -76,7 +81,8 @@ pub struct Status {
     loaded: Gauge,
     /// When another process handed over to this one.
     succeeded: OnceLock<Gauge>,
-    reload_failed: Counter,
+    /// What serves is not what the operator wants now: that does not load.
+    outdated: Gauge,
 }
 
 /// What serves now.
@@ -87,8 +93,6 @@ struct Running {
     hash: [u8; 64],
     blocks: Vec<Block>,
     censuses: Vec<Arc<dyn Census>>,
-    /// Reloads that had failed by then.
-    failed: u64,
 }
 
 /// A server block as it is shown.
@@ -123,12 +127,11 @@ impl Status {
             hash: [0; 64],
             blocks: Vec::new(),
             censuses: Vec::new(),
-            failed: 0,
         };
         Arc::new(Self {
             loaded: tally.gauge(&LOADED, &[]),
             succeeded: OnceLock::new(),
-            reload_failed: tally.counter(&families::RELOAD_FAILED, &[]),
+            outdated: tally.gauge(&OUTDATED, &[]),
             counters: Counters::new(tally),
             tally: Arc::clone(tally),
             workers,
@@ -150,14 +153,19 @@ impl Status {
         });
         let censuses = graph.parts.iter().flat_map(|part| part.censuses.iter().cloned());
         self.loaded.set(clock::unix_seconds() as f64);
+        self.set_outdated(false);
         self.running.store(Arc::new(Running {
             generation: graph.snapshot.generation,
             since: Instant::now(),
             hash: graph.hash,
             blocks: blocks.collect(),
             censuses: censuses.collect(),
-            failed: self.tally.value(self.reload_failed),
         }));
+    }
+
+    /// Takes note whether what serves is older than what the operator wants, which does not load.
+    pub fn set_outdated(&self, outdated: bool) {
+        self.outdated.set(f64::from(u8::from(outdated)));
     }
 
     /// Takes note that another process has handed over to this one.
@@ -311,7 +319,6 @@ mod tests {
             hash: [0xab; 64],
             blocks: Vec::new(),
             censuses: vec![Arc::new(Shop)],
-            failed: 0,
         };
         status.running.store(Arc::new(running));
         let core = tally.core(0);
