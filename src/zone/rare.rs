@@ -58,7 +58,7 @@ fn svc_params(fields: &mut Fields<'_, '_, '_>, what: &'static str) -> Result<(),
             Some(at) => (&word.text[..at], &word.text[at + 1..]),
             None => (word.text, &[][..]),
         };
-        if split == Some(word.text.len() - 1) && fields.lexer.at_quote() {
+        if split.is_some_and(|at| at + 1 == word.text.len()) && fields.lexer.at_quote() {
             value = fields.word(what)?.text;
         }
         let param = svc_key(key).and_then(|key| Some((key, svc_value(key, value)?)));

@@ -345,6 +345,7 @@ fn errors_name_the_place() {
     assert!(bad("$TTL 300\n@ FOO x\n").contains("expecting RR type, TTL or class, not this..."));
     assert!(bad("@ 300 IN MX ten a\n").contains("bad MX Pref: \"ten\" at line: 1:13"));
     assert!(bad("a..b 300 IN A 192.0.2.1\n").contains("bad owner name"));
+    assert!(bad("@ 300 IN SVCB 0 a \"\"\n").contains("bad SVCB Value"));
     assert!(bad("@ 300 IN A 192.0.2.1 x\n").contains("garbage after rdata: \"x\""));
     assert!(bad("@ A 192.0.2.1\n").contains("missing TTL with no previous value"));
     assert!(bad("@ 300 IN A (192.0.2.1\n").contains("unbalanced brace"));

@@ -1,6 +1,7 @@
 //! Server blocks and their directives, old beside new.
 
-use super::super::corefile::{Key, OptionLine, ServerBlock, Stanza, Token};
+use super::super::corefile::{CorefileError, Key, OptionLine, ServerBlock, Stanza, Token};
+use super::super::lint::lints;
 use super::{BlockChange, Change, DirectiveChange, Pairs, Side};
 use crate::plugin::registry::NAMES;
 
@@ -293,7 +294,7 @@ fn effects(name: &str, old: &[&Stanza], new: &[&Stanza]) -> Vec<String> {
     }
 }
 
-/// What has no meaning and may look as if it had.
+/// What has no meaning and may look as if it had; what `check` warns of in the new one alone.
 pub(super) fn notes(old: &Side, new: &Side, pairs: &Pairs) -> Vec<String> {
     let mut notes = Vec::new();
     for (block, like) in new.corefile.blocks.iter().zip(pairs) {
@@ -312,6 +313,12 @@ pub(super) fn notes(old: &Side, new: &Side, pairs: &Pairs) -> Vec<String> {
                      same zone that have views";
         notes.push(words.into());
     }
+    let before = lints(&old.corefile);
+    // The same elsewhere in the file is nothing new.
+    let is_new = |one: &CorefileError| {
+        !before.iter().any(|other| (other.plugin, &other.message) == (one.plugin, &one.message))
+    };
+    notes.extend(lints(&new.corefile).iter().filter(|one| is_new(one)).map(ToString::to_string));
     notes
 }
 

@@ -43,6 +43,12 @@ fn text_without_meaning_is_no_difference() {
     }
     let notes = difference(STOCK, ".:53 {\n cache 30\n errors\n forward . 192.0.2.1\n}\n").notes;
     assert!(notes[0].contains("which means nothing"), "{notes:?}");
+    // What check warned of before is not told again.
+    let shadowed = ".:53 {\n forward . 192.0.2.1\n forward a.test 192.0.2.2\n}\n";
+    let notes = difference(STOCK, shadowed).notes;
+    assert!(matches!(&notes[..], [one] if one.contains("is never asked: forward")), "{notes:?}");
+    let moved = format!("# more\n{shadowed}b.test {{\n whoami\n}}\n");
+    assert_eq!(difference(shadowed, &moved).notes, [""; 0]);
     let kube = |options: &str| format!(". {{\n health {{\n{options}\n}}\n whoami\n}}\n");
     assert!(difference(&kube("lameduck 5s"), &kube("lameduck 5s\n")).same);
 }
