@@ -485,22 +485,30 @@ def image():
         run("unshare", "--net", "--mount", sys.executable, script, rootfs)
 
 
+def apart(what, *flags):
+    """The command that gives a test namespaces of its own; `None`, and a line: they cannot be had."""
+    command = ["unshare", *flags]
+    may = os.geteuid() == 0 and shutil.which("unshare")
+    if may and not subprocess.run([*command, "true"], capture_output=True).returncode:
+        return command
+    print(f"skipped: deploy: {what}: that needs root, and namespaces of its own (unshare)")
+    return None
+
+
 def package():
     """The Debian package is built, looked at, installed and run."""
-    if os.geteuid() != 0:
-        print("skipped: deploy: the Debian package: to install and to run it needs root")
-    elif here("dpkg-deb") and here("objcopy") and here("unshare"):
-        script = ROOT / "tests/deploy/package.py"
-        print(run("unshare", "--net", "--mount", sys.executable, script, CORELANE).stdout, end="")
+    if not (here("dpkg-deb") and here("objcopy")):
+        return
+    if command := apart("the Debian package", "--net", "--mount"):
+        done = run(*command, sys.executable, ROOT / "tests/deploy/package.py", CORELANE)
+        print(done.stdout, end="")
 
 
 def seccomp():
     """The profile holds what the program does, and the program works beneath it."""
-    if os.geteuid() != 0:
-        print("skipped: deploy: runs beneath the seccomp profile: they need root")
-    elif here("unshare"):
-        apart = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        done = run(*apart, sys.executable, ROOT / "tests/deploy/system_calls.py", CORELANE)
+    flags = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if command := apart("runs beneath the seccomp profile", *flags):
+        done = run(*command, sys.executable, ROOT / "tests/deploy/system_calls.py", CORELANE)
         print(done.stdout, end="")
 
 

@@ -1,5 +1,5 @@
 """Holds the seccomp profile to what the program does: all system calls of a run, with each engine, are in it, and
-the program works beneath it.
+the program works beneath it. The filter of the systemd unit likewise.
 
     unshare --net python tests/deploy/system_calls.py PATH-OF-CORELANE
 
@@ -25,6 +25,7 @@ from image import IFF_UP, SIOCSIFFLAGS, ask
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "deploy/kubernetes/seccomp/corelane.json"
+UNIT = ROOT / "deploy/systemd/corelane.service"
 NUMBERS = pathlib.Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 ENGINES = ("gso", "mmsg", "uring")
 SECONDS = 60
@@ -60,6 +61,31 @@ def names():
 
 def allowed():
     return {name for group in json.loads(PROFILE.read_text())["syscalls"] for name in group["names"]}
+
+
+def of_the_unit():
+    """What the service's SystemCallFilter= leaves, by systemd's own groups; `None` where that is not here."""
+    if not shutil.which("systemd-analyze"):
+        return None
+    groups, group = {}, None
+    done = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        word = line.strip()
+        if line.startswith("@"):
+            group = groups.setdefault(word, [])
+        elif line.startswith("    ") and not word.startswith("#") and group is not None:
+            group.append(word)
+
+    def calls(word):
+        return {call for part in groups[word] for call in calls(part)} if word.startswith("@") else {word}
+
+    left = set()
+    for line in UNIT.read_text().splitlines():
+        if line.startswith("SystemCallFilter="):
+            words = line.removeprefix("SystemCallFilter=")
+            named = {call for word in words.removeprefix("~").split() for call in calls(word)}
+            left = left - named if words.startswith("~") else left | named
+    return left
 
 
 def confine(numbers):
@@ -138,6 +164,9 @@ def seen(folder, binary, engine):
     for name in sorted(found - allowed() - {"syscall", "total", ""}):
         if not name.startswith("--"):
             yield f"{engine}: {name} is not in the profile"
+    left = of_the_unit()
+    for name in sorted((found & allowed()) - left if left else ()):
+        yield f"{engine}: {name} is refused by corelane.service"
     if "recvfrom" not in found or (engine == "uring") != ("io_uring_enter" in found):
         yield f"{engine}: the run does not show what it should: {sorted(found)}"
 
