@@ -13,6 +13,9 @@ pub type Labels = BTreeMap<String, String>;
 /// Seconds (or octets) at most, and how many that were more than the cell before.
 pub type Cells = Vec<(f64, f64)>;
 
+/// A series of a summary: nanoseconds at most, and how many.
+type Latencies = (Labels, Vec<(u64, u64)>);
+
 /// Summaries whose cells are shown, too.
 const SUMMARIES: [&str; 2] =
     ["corelane_plugin_duration_seconds", "corelane_upstream_duration_seconds"];
@@ -21,7 +24,7 @@ const SUMMARIES: [&str; 2] =
 #[derive(Default)]
 pub struct Figures {
     series: HashMap<String, Vec<(Labels, f64)>>,
-    latencies: HashMap<&'static str, Vec<(Labels, Vec<(u64, u64)>)>>,
+    latencies: HashMap<&'static str, Vec<Latencies>>,
 }
 
 impl Figures {
