@@ -1,6 +1,8 @@
 //! `bench/compare`, on a package that is small enough to be built twice here: its base is another
 //! program than ours, and what has grown by more than the bound is refused.
 
+#![allow(clippy::disallowed_macros, reason = "a test says on its output what it skips")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
