@@ -576,6 +576,17 @@ mod tests {
     }
 
     #[test]
+    fn flags_of_the_node_that_change_nothing_are_remarked_on() {
+        let line = "-localip 10.0.0.1 -setupebtables -initialdelay 10s -corefile /x -tls-enabled \
+                    -skipteardown -syncinterval=60ns -tls-cert-file /y";
+        let wanted = serve(line).node_local.expect("node-local mode");
+        assert_eq!((wanted.remarks.len(), wanted.metrics.as_str()), (5, ""));
+        let plain = serve("-localip 10.0.0.1").node_local.expect("node-local mode");
+        assert_eq!((plain.remarks.len(), plain.metrics.as_str()), (0, "0.0.0.0:9353"));
+        assert_eq!(serve("-setupebtables -corefile /x").node_local, None);
+    }
+
+    #[test]
     fn faults_have_go_s_words_and_statuses() {
         for (line, status, first) in [
             ("-frobnicate", 2, "flag provided but not defined: -frobnicate"),

@@ -272,10 +272,11 @@ impl Supervisor {
             let hooks = part.at_stop.lock().map(|mut hooks| std::mem::take(&mut *hooks));
             let _ = run_hooks(hooks.unwrap_or_default());
         }
+        // At once: what the successor takes away is not to be put back.
+        self.node_local.take().into_iter().for_each(NodeLocal::hand_on);
         tokio::join!(self.admin.hand_on(), self.crew.drain(Ending::HandedOn));
         self.drain_events();
         self.sinks.values_mut().for_each(|sink| sink.tick(true));
-        self.node_local.take().into_iter().for_each(NodeLocal::hand_on);
         drop(self);
         tracing::info!("Handed over to process {pid}");
         if !Standby::is_needed() {

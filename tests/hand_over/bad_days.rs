@@ -27,6 +27,16 @@ fn an_address_of_another_interface_is_served_there() {
     assert!(server.output().contains(line), "{}", server.output());
     assert!(is_served(ADDRESS) && is_served(SERVICE));
     assert_eq!((addresses().as_slice(), rules().0), (&["169.254.20.10".to_owned()][..], 16));
+    run("ip", &["address", "del", "10.96.0.10/32", "dev", "lo"]);
+    server.says("had lost 10.96.0.10: put back");
+    assert!(is_served(SERVICE));
+    // A successor may call its interface something else.
+    let mut other = folder.start("other", &[FLAGS, &["-interfacename", "dns0"]].concat());
+    other.says("corelane-");
+    assert_eq!(server.ended(), Some(0), "{}", server.output());
+    let stand = || corelane::sys::addresses_of("dns0").unwrap().len();
+    wait_for("both addresses", || stand() == 2 && addresses().is_empty());
+    assert!(is_served(ADDRESS) && is_served(SERVICE));
 }
 
 #[test]

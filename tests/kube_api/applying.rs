@@ -122,6 +122,9 @@ fn overlays(folder: &Path, kubectl: &Kubectl) {
         kubectl.apply(&render(&overlays.join(overlay)), "kube-system");
         assert_eq!(kubectl.cluster_ip(), "10.96.0.10", "{overlay}");
     }
+    let on_each_node =
+        output(Command::new(overlays.join("node-local/render")).arg("10.96.0.10"), "");
+    kubectl.apply(&on_each_node, "kube-system");
     let with_policy = folder.join("with-policy");
     std::fs::create_dir_all(&with_policy).expect("a folder");
     // From there to the root of the file system: kustomize takes relative paths only.

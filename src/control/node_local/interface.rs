@@ -59,7 +59,8 @@ impl Interface {
             is_ours,
             elsewhere: Vec::new(),
         };
-        if let Some(held) = inherited {
+        // One of another name goes with whoever has it.
+        if let Some(held) = inherited.filter(|_| sys::interface_index(name).is_ok()) {
             let is_leased = sys::is_socket(held.as_fd());
             return Ok(new(held, is_leased, false));
         }
@@ -92,6 +93,11 @@ impl Interface {
     /// Whether its addresses go if nobody renews them.
     pub fn is_leased(&self) -> bool {
         self.is_leased
+    }
+
+    /// Whether an address was found on another interface.
+    pub fn is_incomplete(&self) -> bool {
+        !self.elsewhere.is_empty()
     }
 
     /// Gives it the addresses that it lacks, and renews those that go otherwise; tells which it lacked.

@@ -171,7 +171,7 @@ impl NodeLocal {
     /// Takes away what is there and not wanted, and looks after the rest from now on: called once
     /// nobody else serves.
     pub fn settle(&mut self) {
-        let every = {
+        let mut every = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.settle();
             kept.every()
@@ -180,7 +180,9 @@ impl NodeLocal {
         let (kept, faults) = (Arc::clone(&self.kept), self.faults.clone());
         let keeper = std::thread::Builder::new().name("node-local".into()).spawn(move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).look(&faults);
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.look(&faults);
+                every = kept.every();
             }
         });
         match keeper {
@@ -226,11 +228,15 @@ impl Drop for NodeLocal {
 }
 
 impl Kept {
-    /// Between two looks: often enough to renew what is leased.
+    /// Between two looks: often enough to renew what is leased, and at once where another interface
+    /// has an address, of which nobody says when it goes.
     fn every(&self) -> Duration {
-        let renewal = Duration::from_secs(NODE_LOCAL_RENEW_SECONDS);
-        let leased = self.interface.as_ref().is_some_and(Interface::is_leased);
-        if leased { self.wanted.looks_every.min(renewal) } else { self.wanted.looks_every }
+        let most = match &self.interface {
+            Some(interface) if interface.is_incomplete() => 1,
+            Some(interface) if interface.is_leased() => NODE_LOCAL_RENEW_SECONDS,
+            _ => return self.wanted.looks_every,
+        };
+        self.wanted.looks_every.min(Duration::from_secs(most))
     }
 
     /// Mends what is broken, as far as it can be.
