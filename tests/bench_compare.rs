@@ -89,18 +89,19 @@ fn what_a_query_costs_more_than_at_the_base_is_told() {
     }
     let top = repository();
     // Each is told from the base itself, not from what was built here before.
-    for (turns, status, row) in [
-        (110, 1, "**too much**"),
-        (100, 0, "+0.0 % |"),
-        (90, 0, "| -"),
-        (101, 0, "| +"),
-        (110, 1, "**too much**"),
+    for (turns, status, rows) in [
+        (110, 1, &["**too much**"][..]),
+        (100, 0, &["| +0.0 % |", "| -0.0 % |"]),
+        (90, 0, &["| -"]),
+        (101, 0, &["| +"]),
+        (110, 1, &["**too much**"]),
     ] {
         let found = compared(&top, turns);
         let table = String::from_utf8_lossy(&found.stdout);
         assert_eq!(found.status.code(), Some(status), "{turns} turns: {found:?}");
         let ours = table.lines().find(|line| line.starts_with("| chain: batch |"));
-        assert!(ours.is_some_and(|line| line.contains(row)), "{turns} turns: {table}");
+        let is_told = |line: &str| rows.iter().any(|row| line.contains(row));
+        assert!(ours.is_some_and(is_told), "{turns} turns: {table}");
         assert!(!table.contains("other"), "not of the stock chain: {table}");
     }
     std::fs::remove_dir_all(&top).unwrap();
