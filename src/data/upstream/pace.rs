@@ -39,9 +39,10 @@ impl Pace {
 
     /// Whether no datagrams of clients are to be read in the turn that begins.
     pub fn holds(&mut self, now: Nanos) -> bool {
-        if now >= self.halved + UPSTREAM_AHEAD_HALVING_NANOS {
+        let halvings = now.saturating_sub(self.halved) / UPSTREAM_AHEAD_HALVING_NANOS;
+        if halvings > 0 {
             self.halved = now;
-            self.ahead /= 2;
+            self.ahead >>= halvings.min(31);
         }
         self.granted = false;
         if self.ahead < UPSTREAM_AHEAD_MAX {
@@ -109,6 +110,12 @@ mod tests {
         now = NOW + 2 * UPSTREAM_AHEAD_HALVING_NANOS;
         pace.holds(now);
         assert!(!pace.holds(now + UPSTREAM_AHEAD_HALVING_NANOS));
+    }
+
+    #[test]
+    fn what_was_asked_long_ago_is_forgotten_though_no_turn_has_come_since() {
+        let mut pace = ahead(1_000 * UPSTREAM_AHEAD_MAX);
+        assert!(!pace.holds(NOW + 100 * UPSTREAM_AHEAD_HALVING_NANOS));
     }
 
     #[test]
