@@ -318,6 +318,9 @@ def script():
         fault(f"rollback.sh: {back}")
 
 
+HELM = ["helm", "template", "coredns", DEPLOY / "helm/corelane", "-n", "kube-system", "--kube-version", "1.32.0"]
+
+
 def chart():
     if not here("helm"):
         return
@@ -326,12 +329,74 @@ def chart():
     for values in [None, *sorted((ROOT / "tests/deploy/values").glob("*.yaml"))]:
         where = f"chart with {values.name if values else 'its defaults'}"
         extra = ["-f", values] if values else []
-        objects = documents(run("helm", "template", "coredns", path, "-n", "kube-system",
-                                "--kube-version", "1.32.0", *extra).stdout)
+        objects = documents(run(*HELM, *extra).stdout)
         validate(where, objects)
         if not values:
             hangs_together(where, objects, "Deployment")
+        elif values.name.startswith("every-name"):
+            honoured(where, yaml.safe_load(values.read_text()), objects)
         corefile(where, objects)
+    refused()
+    policy()
+
+
+def leaves(value):
+    """The names and contents of a tree of values."""
+    if isinstance(value, dict):
+        yield from value
+        value = value.values()
+    elif not isinstance(value, list):
+        yield value
+        return
+    for item in value:
+        yield from leaves(item)
+
+
+def honoured(where, values, objects):
+    """Each value that can be known again is found in what is rendered."""
+    text = yaml.safe_dump_all(objects, width=1000)
+    for leaf in leaves(values):
+        word = str(leaf)
+        if re.search(r"is-|^(7\d\d\d\w*|192\.0\.2\.7.|10\.96\.70\.10)$", word) and word not in text:
+            fault(f"{where}: {word} has no effect")
+
+
+# What cannot be honoured, with a word of what is said.
+REFUSED = {
+    "image.repository=coredns/coredns": "CoreDNS's own image",
+    "image.repository=registry.k8s.io/coredns/coredns": "CoreDNS's own image",
+    "rbac.pspEnable=true": "no PodSecurityPolicy",
+    "preStopSleep=5": "lameduck",
+    "dnsConfig.nameservers[0]=192.0.2.1": "deployment.dnsConfig",
+    "deployment.dnsPolicy=None": "needs deployment.dnsConfig",
+}
+
+
+def refused():
+    for value, word in REFUSED.items():
+        done = subprocess.run([*HELM, "--set", value], capture_output=True, text=True)
+        if not done.returncode or word not in done.stderr:
+            fault(f"chart with {value}: {done.stderr or 'taken'}")
+
+
+def policy():
+    """Without a word there is no NetworkPolicy; with one, metrics are for those who are named."""
+    def rules(*settings):
+        sets = [word for setting in settings for word in ("--set", setting)]
+        objects = documents(run(*HELM, *sets).stdout)
+        return [o["spec"]["ingress"] for o in objects if o["kind"] == "NetworkPolicy"]
+
+    if rules():
+        fault("chart: a NetworkPolicy that nobody asked for")
+    asked = ["networkPolicy.enabled=true"]
+    dns = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    monitoring = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    metrics = {"ports": [{"port": 9153, "protocol": "TCP"}], "from": monitoring}
+    if rules(*asked) != [[dns, metrics]]:
+        fault(f"chart: NetworkPolicy {rules(*asked)}")
+    nobody = rules(*asked, "networkPolicy.metricsFrom=null")
+    if nobody != [[dns]]:
+        fault(f"chart: metrics for nobody: {nobody}")
 
 
 PANELS = {"heatmap", "stat", "table", "timeseries"}

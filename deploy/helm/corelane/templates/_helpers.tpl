@@ -97,3 +97,22 @@ annotations: {{- toYaml . | nindent 2 }}
 httpGet: {path: {{ .path }}, port: {{ .port }}, scheme: HTTP}
 {{ omit .probe "enabled" | toYaml }}
 {{- end }}
+
+{{- /* Values of CoreDNS's chart, old and new, that cannot be honoured: nothing is rendered with them. */}}
+{{- define "corelane.refusals" -}}
+{{- if regexMatch "(^|/)coredns(/coredns)?$" .Values.image.repository }}
+{{- fail (printf "image.repository %s is CoreDNS's own image: give the one that deploy/image has made" .Values.image.repository) }}
+{{- end }}
+{{- if .Values.rbac.pspEnable }}
+{{- fail "rbac.pspEnable: Kubernetes has no PodSecurityPolicy since 1.25, and pods need no rule for it: leave it out" }}
+{{- end }}
+{{- if .Values.preStopSleep }}
+{{- fail "preStopSleep: there is no sleep in the image; lameduck of the plugin health has the same effect" }}
+{{- end }}
+{{- if .Values.dnsConfig }}
+{{- fail "dnsConfig: its place is deployment.dnsConfig" }}
+{{- end }}
+{{- if and (eq .Values.deployment.dnsPolicy "None") (not .Values.deployment.dnsConfig) }}
+{{- fail "deployment.dnsPolicy None needs deployment.dnsConfig" }}
+{{- end }}
+{{- end }}
