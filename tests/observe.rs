@@ -27,6 +27,11 @@ fn the_status_page_lives_in_a_browser() {
 }
 
 #[test]
+fn every_metric_has_its_place_in_a_manual() {
+    run("python3", "manuals.py");
+}
+
+#[test]
 fn prometheus_tells_of_an_outage_and_of_its_end() {
     run("python3", "prometheus.py");
 }

@@ -147,6 +147,8 @@ def slowest(series, by, quantile):
 LOST = rate("corelane_upstream_failed_total", "to")
 REPLIED = rate("corelane_upstream_duration_seconds_count", "to")
 
+BUSY = rate("corelane_worker_busy_seconds_total", "instance, worker")
+
 OVERVIEW = board(
     "corelane-overview", "corelane: is DNS well?",
     # The alert that there is no instance has no job.
@@ -174,10 +176,20 @@ OVERVIEW = board(
     graph("replies by rcode", (rate("coredns_dns_responses_total", "rcode"), "{{rcode}}"), unit="reqps", stack=True),
     graph("latency", (latency(0.5), "p50"), (latency(0.9), "p90"), (latency(0.99), "p99"), (latency(0.999), "p99.9"), unit="s"),
     graph("who wrote the replies", (rate("coredns_dns_responses_total", "plugin"), "{{plugin}}"), unit="reqps", stack=True),
-    graph("CPU", (rate("process_cpu_seconds_total", "instance"), "{{instance}}")),
-    graph("resident memory", ("process_resident_memory_bytes{PICK}", "{{instance}}"), unit="bytes"),
+    graph("CPU", (rate("process_cpu_seconds_total", "instance"), "{{instance}}"), width=8),
+    graph("the busiest worker", (f"max by (instance) ({BUSY})", "{{instance}}"), unit="percentunit", width=8,
+          about="the share of time in which it has work, running or waiting for a CPU: near 100 % it is time for more replicas"),
+    graph("resident memory", ("process_resident_memory_bytes{PICK}", "{{instance}}"), unit="bytes", width=8),
     graph("queries by type", (rate("coredns_dns_requests_total", "type"), "{{type}}"), unit="reqps"),
     graph("by transport and family", (rate("coredns_dns_requests_total", "proto, family"), "{{proto}} {{family}}"), unit="reqps"),
+    graph("not answered as asked", (rate("corelane_unserved_total"), "for names that no block serves"),
+          (rate("corelane_gate_refused_total"), "no query, or one that is not understood"),
+          (rate("corelane_walk_bounds_total"), "past a bound of questions and waits"),
+          (rate("corelane_unsent_total"), "the kernel did not send the reply"),
+          (rate("coredns_panics_total"), "a fault of the server"), unit="cps"),
+    graph("TCP connections", ("sum by (instance) (corelane_tcp_connections{PICK})", "{{instance}}: open"),
+          (rate("corelane_tcp_connections_opened_total"), "opened, a second"),
+          (rate("corelane_tcp_refused_total", "reason"), "refused, a second: {{reason}}")),
 )
 
 TIME = board(
@@ -195,6 +207,14 @@ TIME = board(
     graph("in the kernel, p99", (within(0.99, "corelane_receive_wait_seconds", "instance"), "{{instance}}"), unit="s",
           about="what datagrams wait in the receive queue before this server takes them up"),
     heat("in the kernel", f"sum by (le) (increase(corelane_receive_wait_seconds_bucket{{PICK}}{RATE}))"),
+    graph("of the time, a worker on average", (
+        f'avg by (instance, state) (rate(corelane_worker_busy_seconds_total{{PICK}}{RATE}))', "{{instance}} {{state}}"), unit="percentunit", width=8,
+          about="running, or waiting for a CPU: the latter is the cgroup's quota, or neighbours"),
+    graph("turns held back", (rate("corelane_held_turns_total", "instance"), "{{instance}}"), unit="cps", width=8,
+          about="a worker took no datagrams for a turn, since upstreams were behind: queries wait in the kernel meanwhile"),
+    graph("what was not told", (rate("corelane_events_dropped_total"), "lines of the log and messages of dnstap: no room in the ring"),
+          (rate("corelane_dnstap_dropped_total"), "messages of dnstap: the collector is slow"),
+          (rate("corelane_trace_dropped_total"), "spans"), unit="cps", width=8),
     graph("queries waiting, first ten names", ("sum by (instance) (corelane_top_waiting_queries{PICK})", "{{instance}}")),
     graph("slow queries", (rate("corelane_slow_queries_total", "instance"), "{{instance}}"), unit="cps", about="those that `slow` of log counts"),
     graph("the busiest client, and names that do not exist", ('max by (instance) (corelane_top_queries_per_second{PICK,by="client",rank="1"})', "first client of {{instance}}"),
@@ -238,9 +258,11 @@ UPSTREAMS = board(
     heat("replies of upstreams", f"sum by (le) (increase(coredns_proxy_request_duration_seconds_bucket{{PICK}}{RATE}))"),
     graph("failed health checks", (rate("coredns_proxy_healthcheck_failures_total", "to"), "{{to}}"),
           (rate("coredns_forward_healthcheck_broken_total"), "none healthy"), unit="cps"),
-    graph("hedged, repeated, ignored", (rate("corelane_upstream_hedged_total"), "hedged"),
+    graph("hedged, repeated, ignored, bounded", (rate("corelane_upstream_hedged_total"), "hedged"),
           (rate("corelane_upstream_repeated_total"), "repeated"),
-          (rate("corelane_upstream_ignored_total"), "replies ignored"), unit="cps"),
+          (rate("corelane_upstream_ignored_total", "reason"), "replies ignored: {{reason}}"),
+          (rate("corelane_upstream_bounds_total"), "not sent: past a bound"),
+          (rate("corelane_forward_breaker_trips_total"), "an upstream was left out (breaker)"), unit="cps"),
     graph("hit ratio of the cache", ('job:corelane_cache_hits:ratio_rate5m{job=~"$job"}', "{{job}}"), unit="percentunit"),
     graph("memory of caches", ("sum by (instance) (corelane_cache_used_bytes{PICK})", "{{instance}}"),
           ("max(corelane_cache_budget_bytes{PICK})", "budget of each"), unit="bytes"),
@@ -249,7 +271,9 @@ UPSTREAMS = board(
           (rate("coredns_cache_prefetch_total"), "prefetched"),
           (rate("coredns_cache_served_stale_total"), "served stale"), unit="cps"),
     graph("waiting queries", (rate("corelane_parked_total"), "began to wait"),
-          (rate("corelane_parked_refused_total"), "refused: no place"), unit="cps", width=24),
+          (rate("corelane_parked_refused_total"), "refused: no place"),
+          (rate("corelane_held_turns_total"), "turns that took no queries"), unit="cps", width=24,
+          about="where upstreams are behind, a worker takes no queries for a turn, rather than give them up"),
 )
 
 KUBERNETES = board(
@@ -258,13 +282,19 @@ KUBERNETES = board(
     graph("time since the last word of the API server", ("max by (kind) (corelane_kubernetes_last_event_age_seconds{PICK})", "{{kind}}"), unit="s"),
     graph("programming latency, p99", (within(0.99, "coredns_kubernetes_dns_programming_duration_seconds", "service_kind"), "{{service_kind}}"), unit="s",
           about="from a change of endpoints to its being served: the SLI of Kubernetes"),
-    graph("from event to served, p99", (slowest("corelane_kubernetes_event_to_served_seconds", "instance", 0.99), "{{instance}}"), unit="s",
-          about="the share of this server"),
+    graph("from event to served, p99", (slowest("corelane_kubernetes_event_to_served_seconds", "instance", 0.99), "{{instance}}"),
+          (slowest("corelane_kubernetes_publish_seconds", "instance", 0.99), "publishing, {{instance}}"), unit="s",
+          about="the share of this server; publishing is what it takes to build the answers and give them to all workers"),
     graph("lists and watches taken up again", (rate("corelane_kubernetes_lists_total", "kind, reason"), "list {{kind}} {{reason}}"),
           (rate("corelane_kubernetes_watch_restarts_total", "kind, reason"), "watch {{kind}} {{reason}}"), unit="cps"),
     graph("trouble", (rate("corelane_kubernetes_trouble_total", "kind, reason"), "{{kind}} {{reason}}"),
           (rate("corelane_kubernetes_malformed_total", "kind"), "malformed {{kind}}"),
+          (rate("corelane_kubernetes_refused_total", "kind"), "without records {{kind}}"),
           (rate("corelane_kubernetes_repaired_total", "kind"), "repaired {{kind}}"), unit="cps"),
+    graph("in sync", ("min by (kind) (corelane_kubernetes_synced{PICK})", "{{kind}}"),
+          ("max(corelane_kubernetes_stale{PICK})", "served from an earlier run"), about="1 is yes"),
+    graph("comparisons with the API server", (rate("corelane_kubernetes_checks_total", "kind"), "{{kind}}"), unit="cps",
+          about="every ten minutes for each kind; what they find is under trouble"),
     graph("objects", ("max by (kind) (corelane_kubernetes_objects{PICK})", "{{kind}}")),
     graph("memory of their answers", ("max by (kind) (corelane_kubernetes_index_bytes{PICK})", "{{kind}}"), unit="bytes"),
 )

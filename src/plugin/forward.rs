@@ -95,6 +95,13 @@
 //!   ten minutes.
 //! * `corelane_upstream_failed_total{proxy_name="forward", to, reason}`: queries without a reply, which
 //!   was `late` or could not be had (`unreached`).
+//! * `corelane_upstream_repeated_total{proxy_name="forward", to, reason}`: queries sent again, since an
+//!   open connection had been `closed` or the upstream does not keep the `case` of names.
+//! * `corelane_upstream_hedged_total{proxy_name="forward", to}`: queries that `hedge` sent to it.
+//! * `corelane_upstream_ignored_total{proxy_name="forward", to, reason}`: messages that came from it and
+//!   were no reply to what was asked. More than a few: somebody forges replies.
+//! * `corelane_upstream_bounds_total{proxy_name="forward", to}`: queries not sent, for want of a socket
+//!   or a place among those that wait for it.
 //! * `corelane_forward_breaker_trips_total{to}`: bursts of SERVFAIL or of lost queries.
 //!
 //! ## Examples

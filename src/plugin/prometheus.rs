@@ -72,8 +72,33 @@
 //! upstreams) tell percentiles of the last five to ten minutes, to a sixteenth; their `_sum` and
 //! `_count` are of all.
 //!
-//! Beside these stand the families of the plugins in use, those of the process (`process_*`) and
-//! those that only this server has (`corelane_*`).
+//! What no plugin counts, since it happens before any or to all of them:
+//!
+//! * `corelane_queries_total{}`: messages received; by `corelane_batches_total{}`, which counts receives
+//!   of datagrams, how many came at once. For ad-hoc use, as `corelane_io_engine{engine}` is, 1 for the
+//!   engine in use.
+//! * `corelane_udp_receive_drops_total{listen}`: datagrams that the kernel dropped, a socket being full.
+//! * `corelane_gate_refused_total{}`: messages that are no query, or not understood: an error, or silence.
+//! * `corelane_unserved_total{}`: queries for names that no block serves; they get REFUSED.
+//! * `corelane_walk_bounds_total{}`: queries past a bound of questions, waits or frames: SERVFAIL.
+//! * `corelane_unsent_total{}`: replies that the kernel refused to send.
+//! * `corelane_parked_total{}`, `corelane_parked_refused_total{}`: queries that had to wait, and those
+//!   that found no place to.
+//! * `corelane_held_turns_total{}`: turns of workers that took no datagrams, since upstreams were behind:
+//!   rather than be given up, queries wait in the kernel.
+//! * `corelane_events_dropped_total{}`: lines of the log and messages of *dnstap* that found their ring
+//!   full.
+//! * `corelane_tcp_connections{}`, `corelane_tcp_connections_opened_total{}`,
+//!   `corelane_tcp_connections_closed_total{}`: connections open now, and since the start.
+//! * `corelane_tcp_refused_total{reason}`: connections not accepted or not kept, for want of a place
+//!   (`connections`; `address`: for one client), of `descriptors` or of `memory`.
+//! * `coredns_nodecache_setup_errors_total{errortype}`: node-local mode could not set up what it needs.
+//! * `process_cpu_seconds_total{}`, `process_max_fds{}`, `process_open_fds{}`,
+//!   `process_resident_memory_bytes{}`, `process_start_time_seconds{}`, `process_virtual_memory_bytes{}`,
+//!   `process_virtual_memory_max_bytes{}`, `process_network_receive_bytes_total{}`,
+//!   `process_network_transmit_bytes_total{}`: the process, as every exporter of Prometheus tells it.
+//!
+//! Beside these stand the families of the plugins in use; their manuals tell of them.
 //!
 //! ## Examples
 //!

@@ -31,12 +31,19 @@ faults = []
 # Counted when something happens that this test does not bring about. That the program exports a family
 # of this name tests/deploy/check.py finds in its source.
 ONLY_WHEN = {
+    "corelane_dnstap_dropped_total": "the collector of *dnstap* is slow",
+    "corelane_forward_breaker_trips_total": "an upstream fails in bursts",
     "corelane_hand_over_timestamp_seconds": "another process hands over to this one",
+    "corelane_kubernetes_checks_total": "ten minutes have gone by",
     "corelane_kubernetes_malformed_total": "the API server sends what cannot be read",
+    "corelane_kubernetes_refused_total": "an object cannot have records",
     "corelane_kubernetes_repaired_total": "the comparison of every ten minutes finds lost events",
     "corelane_kubernetes_top_level_namespaces_total": "a namespace is named like a top-level domain",
     "corelane_kubernetes_trouble_total": "a request to the API server fails",
     "corelane_kubernetes_watch_restarts_total": "a watch ends",
+    "corelane_tcp_refused_total": "there are more connections than may be",
+    "corelane_trace_dropped_total": "the collector of *trace* is slow",
+    "corelane_upstream_bounds_total": "too many queries wait for an upstream",
     "corelane_upstream_hedged_total": "an upstream is slow and `hedge` asks another",
     "corelane_upstream_ignored_total": "somebody forges replies of an upstream",
     "corelane_upstream_repeated_total": "a query to an upstream, or its reply, is lost",
