@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
 import time
 import urllib.request
 
-from . import arithmetic
+from . import arithmetic, machine
 from .kinds import KINDS
 from .process import FURTHER_PORTS, Server, on_cpus, usage_between
 from .scenario import HERE, Contender, Failure, definition, substitute
@@ -147,11 +148,24 @@ class Bench:
             raise Failure(f"flood against {server.label}: {errors.strip()}")
         return json.loads(output)
 
+    def watched(self, server, seconds, pace=(), meanwhile=None):
+        """As `flood`; where queries have their times, with what the machine did meanwhile."""
+        if "--rate" not in (pace or self.scenario.pace):
+            return self.flood(server, seconds, pace, meanwhile)
+        before = machine.look(server)
+        process, thread = machine.busiest(before["threads"])
+        cpus = sorted(self.setting.server_cpus | self.setting.client_cpus)
+        watch = ["--watch", ",".join(map(str, cpus))]
+        watch += ["--watch-thread", f"/proc/{process}/task/{thread}/schedstat"]
+        report = self.flood(server, seconds, [*(pace or self.scenario.pace), *watch], meanwhile)
+        report["machine"] = machine.between(before, machine.look(server), report)
+        return report
+
     def measured(self, server, seconds, pace=()):
         """One burst of load, as numbers about `server`."""
         switches, _ = server.switches()
         before = server.usage()
-        report = self.flood(server, seconds, pace)
+        report = self.watched(server, seconds, pace)
         cpu, user, system = usage_between(before, server.usage())
         switches = server.switches()[0] - switches
         resident, peak = server.resident()
@@ -187,14 +201,19 @@ class Bench:
     # --- Rounds ---
 
     def measure(self, progress):
-        """All rounds of the scenario."""
-        self.kind.prepare(self, progress)
-        for _ in range(self.scenario.rounds):
-            bursts = {}
-            self.rounds.append(bursts)
-            for server in random.sample(self.servers, len(self.servers)):
-                bursts[server.label] = self.kind.visit(self, server)
-                progress.step(server.label)
+        """All rounds of the scenario. What this process does meanwhile costs the client, not the servers."""
+        own = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self.setting.client_cpus)
+        try:
+            self.kind.prepare(self, progress)
+            for _ in range(self.scenario.rounds):
+                bursts = {}
+                self.rounds.append(bursts)
+                for server in random.sample(self.servers, len(self.servers)):
+                    bursts[server.label] = self.kind.visit(self, server)
+                    progress.step(server.label)
+        finally:
+            os.sched_setaffinity(0, own)
 
     def figures(self):
         """The figures of all rounds so far."""

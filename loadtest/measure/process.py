@@ -332,6 +332,35 @@ class Server:
                 total += int(values["nonvoluntary_ctxt_switches"])
         return total, threads
 
+    def threads(self):
+        """{(process, thread): its name, how long it ran and waited for a CPU (ns), and how often it had to
+        leave one} of all its threads."""
+        found = {}
+        for pid in self.pids():
+            for task in Path("/proc", str(pid), "task").glob("*"):
+                try:
+                    ran, waited, _ = (task / "schedstat").read_text(encoding="ascii").split()
+                    values = status_values(task / "status")
+                except (OSError, ValueError):
+                    continue
+                found[pid, int(task.name)] = {
+                    "name": values["Name"].strip(),
+                    "ran_ns": int(ran),
+                    "waited_ns": int(waited),
+                    "switched_out": int(values["nonvoluntary_ctxt_switches"]),
+                }
+        return found
+
+    def major_faults(self):
+        """How often its processes waited for a page to be read, so far."""
+        total = 0
+        for pid in self.pids():
+            try:
+                total += int(stat_fields(pid)[9])
+            except OSError:
+                continue
+        return total
+
     def reload(self):
         """Makes it read its configuration again."""
         os.kill(self.process.pid, getattr(signal, f"SIG{self.definition['reload']}"))

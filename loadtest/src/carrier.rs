@@ -93,6 +93,14 @@ impl Carrier {
         Ok(Self::Udp(socket))
     }
 
+    /// The address that answers come to; `None` of a connection, for which the kernel keeps what comes.
+    pub fn receives_at(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(socket) => socket.local_addr().ok(),
+            Self::Tcp(_) => None,
+        }
+    }
+
     /// Opens a connection.
     pub fn tcp(target: SocketAddr, tls: Option<&Tls>) -> io::Result<Self> {
         let input = vec![0; 2 + usize::from(u16::MAX)].into_boxed_slice();

@@ -13,6 +13,7 @@
 
 use crate::carrier::{Buffers, Carrier, Tls};
 use crate::lookup::{Answer, End, Lookups, Next, TYPES};
+use crate::machine;
 use crate::malformed;
 use crate::message::{Edns, write_query};
 use crate::outstanding::{OUTSTANDING_MAX, Outstanding, Verdict};
@@ -105,6 +106,8 @@ struct Run<'a> {
     settled: Vec<(u32, Answer)>,
     start: Instant,
     last_answer_ns: u64,
+    /// The longest time between two receipts of answers while queries were sent.
+    silence_ns: u64,
 }
 
 /// Puts `load` on its target until its time is over and nothing is outstanding any more.
@@ -148,6 +151,7 @@ pub fn run(load: &Load, asking: &mut Asking, buffers: &mut Buffers) -> io::Resul
         settled: Vec::new(),
         start: Instant::now(),
         last_answer_ns: 0,
+        silence_ns: 0,
     };
     run.finish()
 }
@@ -155,11 +159,12 @@ pub fn run(load: &Load, asking: &mut Asking, buffers: &mut Buffers) -> io::Resul
 impl Run<'_> {
     /// Sends for the load's duration, then waits for the answers still due.
     fn finish(mut self) -> io::Result<Outcome> {
-        let cpu_before = own_cpu();
+        let (cpu_before, waited_before) = (own_cpu(), machine::waited_for_cpu());
         let end_ns = self.load.duration.as_nanos() as u64;
         let time_out_ns = self.load.time_out.as_nanos() as u64;
         let mut schedule = Schedule::new(&self.load.pace, self.load.duration);
         let (mut busy_ns, mut turn_ns, mut progress) = (0, 0, false);
+        let mut gap_ns = 0;
         self.start = Instant::now();
         loop {
             let now_ns = self.now_ns();
@@ -168,6 +173,7 @@ impl Run<'_> {
             } else {
                 std::thread::yield_now();
             }
+            gap_ns = gap_ns.max(now_ns - turn_ns);
             (turn_ns, progress) = (now_ns, false);
             let is_sending = match &schedule {
                 None => now_ns < end_ns,
@@ -192,6 +198,8 @@ impl Run<'_> {
         }
         self.counts.lost += self.links.iter().map(|link| link.outstanding.lost()).sum::<u64>();
         self.counts.unsent = schedule.map_or(0, |schedule| schedule.left());
+        let sockets: Vec<_> =
+            self.links.iter().filter_map(|link| link.carrier.receives_at()).collect();
         Ok(Outcome {
             counts: self.counts,
             rcodes: self.rcodes,
@@ -200,6 +208,10 @@ impl Run<'_> {
             elapsed: Duration::from_nanos(end_ns.max(self.last_answer_ns)),
             busy: Duration::from_nanos(busy_ns),
             cpu: own_cpu() - cpu_before,
+            waited: machine::waited_for_cpu() - waited_before,
+            gap: Duration::from_nanos(gap_ns),
+            silence: Duration::from_nanos(self.silence_ns),
+            dropped: machine::dropped(&sockets),
         })
     }
 
@@ -233,7 +245,13 @@ impl Run<'_> {
                 Verdict::Mismatched => counts.mismatched += 1,
             }
         });
-        self.last_answer_ns = received_ns.unwrap_or(self.last_answer_ns);
+        if let Some(now_ns) = received_ns {
+            let silence_ns = now_ns - self.last_answer_ns;
+            if is_sending {
+                self.silence_ns = self.silence_ns.max(silence_ns);
+            }
+            self.last_answer_ns = now_ns;
+        }
         match received {
             Ok(count) => Ok(count > 0),
             Err(_) => self.recover(index).map(|()| is_sending),

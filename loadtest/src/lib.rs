@@ -11,7 +11,7 @@
 //! [`carrier`] takes it to the server and its answer back, [`outstanding`] tells whether that is
 //! the answer, [`tally`] counts it. [`trace`] reads the queries of a capture, [`lookup`] makes them
 //! of names as C libraries do, [`malformed`] writes what is none. [`drive`] is the loop that does this for all links in turn;
-//! [`slo`] runs that loop at several rates.
+//! [`slo`] runs that loop at several rates. [`machine`] is what the machine did meanwhile.
 //!
 //! The scripts beside this crate run servers under this load: see its README.md.
 
@@ -19,6 +19,7 @@ pub mod carrier;
 pub mod cli;
 pub mod drive;
 pub mod lookup;
+pub mod machine;
 pub mod malformed;
 pub mod message;
 pub mod outstanding;

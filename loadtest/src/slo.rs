@@ -170,6 +170,10 @@ mod tests {
             elapsed: Duration::from_secs(1),
             busy: Duration::ZERO,
             cpu: Duration::ZERO,
+            waited: Duration::ZERO,
+            gap: Duration::ZERO,
+            silence: Duration::ZERO,
+            dropped: 0,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The system calls that no safe crate offers as they are needed here: batches of datagrams
-//! (`recvmmsg(2)`, `sendmmsg(2)`) and this process's own CPU time.
+//! (`recvmmsg(2)`, `sendmmsg(2)`), this process's own CPU time, and on which CPU a thread runs, and
+//! before whom.
 //!
 //! The one module of this crate with `unsafe` code.
 #![allow(unsafe_code)]
@@ -167,6 +168,40 @@ pub fn own_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// The CPUs that the calling thread may run on, in order.
+pub fn cpus() -> Vec<usize> {
+    // SAFETY: a set of CPUs is plain bits, for which zeroes are valid; the kernel writes no more than
+    // the size that it is told.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let status = libc::sched_getaffinity(0, size_of_val(&set), &mut set);
+        let has = |cpu: &usize| status == 0 && libc::CPU_ISSET(*cpu, &set);
+        (0..libc::CPU_SETSIZE as usize).filter(has).collect()
+    }
+}
+
+/// Keeps the calling thread on one CPU.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: as in `cpus`; `cpu` is within the set.
+    let status = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set)
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts the calling thread before all others that have no real-time priority (SCHED_FIFO).
+pub fn come_first() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `lowest` is readable for the length of the call.
+    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &lowest) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +235,14 @@ mod tests {
         assert_eq!(batch.received(0), (&[5; 9][..], true), "entries are as good as new");
         let error = batch.receive(server.as_fd(), false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_thread_stays_on_the_cpu_it_is_pinned_to() {
+        let last = *cpus().last().unwrap();
+        let seen = std::thread::spawn(move || pin(last).map(|()| cpus())).join().unwrap();
+        assert_eq!(seen.unwrap(), [last]);
+        assert!(pin(1 << 20).is_err());
     }
 
     #[test]

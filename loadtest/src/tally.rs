@@ -102,6 +102,14 @@ pub struct Outcome {
     pub busy: Duration,
     /// CPU time of this process.
     pub cpu: Duration,
+    /// Time in which the client's thread was ready to run and did not.
+    pub waited: Duration,
+    /// The longest time between two looks of the client at what is due.
+    pub gap: Duration,
+    /// The longest time without an answer while queries were sent; a gap of the client is in it.
+    pub silence: Duration,
+    /// Answers that the client's sockets had no room for.
+    pub dropped: u64,
 }
 
 /// An outcome as it is written.
@@ -145,6 +153,18 @@ pub struct Client {
     pub cpu_seconds: f64,
     /// Whether the client was the limit: the server would have done more.
     pub bound: bool,
+    /// Microseconds for which it was ready to run and did not.
+    pub waited_us: f64,
+    /// Longest time between two looks at what is due, in microseconds.
+    pub gap_us: f64,
+    /// Longest time without an answer while queries were sent, in microseconds.
+    pub silence_us: f64,
+    /// Answers that its sockets had no room for.
+    pub dropped: u64,
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1e3
 }
 
 impl Outcome {
@@ -168,6 +188,10 @@ impl Outcome {
                 busy,
                 cpu_seconds: self.cpu.as_secs_f64(),
                 bound: busy >= CLIENT_BOUND_SHARE,
+                waited_us: micros(self.waited),
+                gap_us: micros(self.gap),
+                silence_us: micros(self.silence),
+                dropped: self.dropped,
             },
         }
     }
@@ -215,9 +239,15 @@ impl fmt::Display for Report {
                  p99.9 {p999:.1}, max {max:.1}"
             )?;
         }
-        let Client { busy, cpu_seconds, bound } = self.client;
+        let Client { busy, cpu_seconds, bound, gap_us, silence_us, dropped, .. } = self.client;
         let verdict = if bound { "; CLIENT-BOUND: the server would do more" } else { "" };
-        write!(f, "client   busy {:.0} %, {cpu_seconds:.2} s of CPU{verdict}", 100.0 * busy)
+        writeln!(f, "client   busy {:.0} %, {cpu_seconds:.2} s of CPU{verdict}", 100.0 * busy)?;
+        write!(f, "longest  {:.1} ms without an answer, ", silence_us / 1e3)?;
+        write!(f, "{:.1} ms in which the client did not look", gap_us / 1e3)?;
+        if dropped > 0 {
+            write!(f, "; {dropped} answers found no room in its buffers")?;
+        }
+        Ok(())
     }
 }
 
@@ -239,6 +269,10 @@ mod tests {
             elapsed: Duration::from_secs(2),
             busy: Duration::from_millis(1980),
             cpu: Duration::from_secs(2),
+            waited: Duration::from_micros(700),
+            gap: Duration::from_micros(1500),
+            silence: Duration::from_micros(2500),
+            dropped: 4,
         }
     }
 
@@ -252,10 +286,14 @@ mod tests {
         assert!(text.contains("NOERROR 80.0 %, NXDOMAIN 20.0 %"), "{text}");
         assert!(text.contains("odd      late 3\n") && text.contains("CLIENT-BOUND"), "{text}");
         assert!(text.contains("look-ups 3 found, 0 not found"), "{text}");
+        let longest = "longest  2.5 ms without an answer, 1.5 ms in which the client did not look; \
+             4 answers found no room";
+        assert!(text.contains(longest), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["sent"], 2000);
         assert_eq!(json["rcodes"]["NXDOMAIN"], 398);
         assert_eq!(json["client"]["bound"], true);
+        assert_eq!(json["client"]["silence_us"], 2500.0);
         let p99 = json["latency_us"]["p99"].as_f64().unwrap();
         assert!((989.0..992.0).contains(&p99), "{p99}");
     }

@@ -117,6 +117,26 @@ fn wrong_answers_are_no_answers() {
 }
 
 #[test]
+fn a_stall_is_told_as_a_time_without_an_answer() {
+    let server = erring_server(|message| {
+        // Once, after the first answers.
+        static STALLED: std::sync::Once = std::sync::Once::new();
+        if message[1] == 100 {
+            STALLED.call_once(|| std::thread::sleep(std::time::Duration::from_millis(150)));
+        }
+    });
+    let schedstat = "/proc/self/task/self/schedstat".to_owned();
+    let missing = run_flood(&server, &["--random-labels", "x", "--watch-thread", &schedstat]);
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    let own = format!("/proc/{}/schedstat", std::process::id());
+    let options = ["--rate", "2000", "--sockets", "1", "--time-out", "5s", "--watch", "0"];
+    let report = flood(&server, &[&options[..], &["--watch-thread", &own]].concat());
+    assert!(report["client"]["silence_us"].as_f64().unwrap() >= 150e3, "{report}");
+    assert!(report["watched"]["0"]["latest_us"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(report["longest_wait_us"].is_number(), "{report}");
+}
+
+#[test]
 fn nobody_there_is_a_failure() {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let source = ["--random-labels", "example.org", "--seconds", "0.1"];

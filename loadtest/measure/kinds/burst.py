@@ -1,6 +1,6 @@
 """Bursts of load, saturated or at a fixed rate: CPU per query, rates, latencies."""
 
-from .. import plot, words
+from .. import machine, plot, words
 from ..arithmetic import counts_of, of_all, ratios, spread
 
 MEASURES = ("cpu_us", "user_us", "system_us", "qps", "rss_mb", "switches")
@@ -61,11 +61,28 @@ def tables(result):
     rows = result["figures"]
     if any(row["p50_us"] for row in rows.values()):
         found.append(latency_table(rows))
+        windows = {name: [one for _, one in windows_of(result, name)] for name in rows}
+        found += [table for table in [machine.table(windows)] if table]
     if any("lookups" in row for row in rows.values()):
         found.append(lookup_table(rows))
     if any("dnsperf" in row for row in rows.values()):
         found.append(dnsperf_table(rows))
     return found
+
+
+def windows_of(result, name):
+    """[(what it is called, flood's report)] of all windows of a server."""
+    return [
+        (f"window {number}", bursts[name]["flood"])
+        for number, bursts in enumerate(result["rounds"], 1)
+        if name in bursts
+    ]
+
+
+def remarks(result):
+    """What a loss is put down to, of windows at a fixed rate."""
+    said = (machine.told(name, windows_of(result, name)) for name in result["figures"])
+    return [sentence for sentence in said if sentence]
 
 
 def cpu_table(result):

@@ -4,7 +4,7 @@
 import random
 import time
 
-from .. import plot, words
+from .. import machine, plot, words
 from ..arithmetic import counts_of, spread
 
 
@@ -35,7 +35,7 @@ def visit(bench, server):
 
 def window(bench, server, rate, meanwhile=None):
     """One stretch of load."""
-    return bench.flood(server, bench.scenario.seconds, ("--rate", str(rate)), meanwhile)
+    return bench.watched(server, bench.scenario.seconds, ("--rate", str(rate)), meanwhile)
 
 
 class Reloads:
@@ -106,7 +106,29 @@ def tables(result):
             cells += [words.number(row[key], form), words.quartiles(row[key], form)]
         expected = result["scenario"]["expected_odd"]
         rows.append(cells + [words.answers(counts, expected)])
-    return [(heads, rows)]
+    windows = {
+        f"{name}, {called}": [one for what, one in windows_of(result, name) if called in what]
+        for name in result["figures"]
+        for called in (kind, "quiet")
+    }
+    return [(heads, rows)] + [found for found in [machine.table(windows)] if found]
+
+
+def windows_of(result, name):
+    """[(what it is called, flood's report)] of all windows of a server."""
+    called = {"disturbed": result["scenario"]["kind"], "quiet": "quiet"}
+    return [
+        (f"window {number} ({called[kind]})", bursts[name][kind])
+        for number, bursts in enumerate(result["rounds"], 1)
+        for kind in called
+        if name in bursts
+    ]
+
+
+def remarks(result):
+    """What a loss is put down to."""
+    said = (machine.told(name, windows_of(result, name)) for name in result["figures"])
+    return [sentence for sentence in said if sentence]
 
 
 def plots(result):

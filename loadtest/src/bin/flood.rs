@@ -5,6 +5,7 @@ use loadtest::carrier::{self, Buffers};
 use loadtest::cli::{parse_duration, within};
 use loadtest::drive::{self, Asking, Load, Pace};
 use loadtest::lookup::{Lookups, Resolver};
+use loadtest::machine::{Beats, Pulse, Waits};
 use loadtest::message::{Edns, rcode};
 use loadtest::slo::{self, Found, Objective};
 use loadtest::source::{self, Source};
@@ -12,6 +13,7 @@ use loadtest::tally::Report;
 use loadtest::target::{self, Permit};
 use loadtest::trace::{self, Trace};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -136,6 +138,13 @@ struct Options {
     /// Add OPT with the DO bit.
     #[arg(long = "do")]
     dnssec_ok: bool,
+    /// Tell how late these CPUs came back to a thread that wakes every 5 ms and that nothing of the load
+    /// holds up: what a host took, unseen. As root; otherwise other programs are in it.
+    #[arg(long, value_name = "CPU,...", value_delimiter = ',', conflicts_with = "slo")]
+    watch: Vec<usize>,
+    /// Tell the longest wait for a CPU of the thread whose /proc/PID/task/TID/schedstat this is.
+    #[arg(long, value_name = "FILE", conflicts_with = "slo")]
+    watch_thread: Option<PathBuf>,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -189,9 +198,12 @@ fn run(options: &Options) -> Result<bool, String> {
     };
     let fail = |error| format!("{}: {error}", options.target);
     let Some(objective) = &options.slo else {
+        let waits = options.watch_thread.as_deref().map(Waits::start).transpose();
+        let waits = waits.map_err(|error| format!("--watch-thread: {error}"))?;
+        let pulse = Pulse::start(&options.watch);
         let outcome = drive::run(&load, &mut asking, &mut buffers).map_err(fail)?;
-        let report = outcome.report();
-        print_report(options, &load, &report);
+        let watched = Watched { cpus: pulse.stop(), longest_wait: waits.and_then(Waits::stop) };
+        print_report(options, &load, &outcome.report(), &watched);
         return Ok(outcome.counts.answered > 0);
     };
     let start = Instant::now();
@@ -252,9 +264,23 @@ fn asking_of(options: &Options) -> Result<(Asking, Option<Pace>), String> {
     Ok((Asking::Queries(source.with_edns(edns)), pace))
 }
 
-fn print_report(options: &Options, load: &Load, report: &Report) {
+/// What was seen beside the load.
+struct Watched {
+    cpus: BTreeMap<usize, Beats>,
+    longest_wait: Option<Duration>,
+}
+
+fn print_report(options: &Options, load: &Load, report: &Report, watched: &Watched) {
     if !options.json {
         println!("{report}");
+        for (cpu, Beats { latest_us, late, real_time }) in &watched.cpus {
+            let hold = if *real_time { "" } else { " (or held up by programs: not root)" };
+            let ms = latest_us / 1e3;
+            println!("CPU {cpu:<4} late by {ms:.1} ms at most, {late} times by 1 ms{hold}");
+        }
+        if let Some(longest) = watched.longest_wait {
+            println!("thread   waited for a CPU for {:.1} ms at most", longest.as_secs_f64() * 1e3);
+        }
         return;
     }
     let mut value = serde_json::to_value(report).expect("a report is plain data");
@@ -265,6 +291,8 @@ fn print_report(options: &Options, load: &Load, report: &Report) {
         (None, false) => "udp",
     });
     value["links"] = json!(load.links);
+    value["watched"] = json!(watched.cpus);
+    value["longest_wait_us"] = json!(watched.longest_wait.map(|time| time.as_nanos() as f64 / 1e3));
     value["pace"] = match &load.pace {
         Pace::Window(window) => json!({ "window": window }),
         Pace::Rate(rate) => json!({ "rate": rate }),
