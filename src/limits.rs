@@ -164,6 +164,14 @@ pub const GSO_REST_BATCHES: u32 = 1 << 16;
 /// their share of a saturated worker.
 pub const TURN_BATCHES_MAX: usize = 4;
 
+/// Between two looks at the files of a certificate: one that is renewed days before it ends is shown in
+/// time, and so is one that a kubelet has just written.
+pub const TLS_LOOK_SECONDS: u64 = 30;
+
+/// Steps of TLS handshakes that are taken between two turns: a signature and a key exchange each, some
+/// 0.2 ms together, by which datagrams wait longer.
+pub const TURN_HANDSHAKES_MAX: usize = 2;
+
 /// Queries that streams have framed and one turn walks.
 pub const TURN_STREAM_QUERIES_MAX: usize = 256;
 
@@ -374,6 +382,9 @@ pub const STREAM_IN_FLIGHT_MAX: u32 = 128;
 /// Octets of replies that a client may leave untaken before we stop reading from it: what fills a
 /// usual socket buffer once more.
 pub const STREAM_OUT_BYTES_MAX: usize = 128 * 1024;
+
+/// Octets of replies that TLS has sealed and a client leaves untaken: one record (RFC 8446 section 5.1).
+pub const STREAM_SEALED_BYTES_MAX: usize = 16 * 1024;
 
 /// Octets of one read: as many queries of a usual size as may be in flight.
 pub const STREAM_READ_BYTES: usize = 16 * 1024;

@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
+
 use crate::data::clock::Nanos;
 use crate::data::counters::{LinkTimes, ShedCounters};
 use crate::data::tally::query::QueryCells;
@@ -43,7 +45,9 @@ pub struct Listener {
     pub id: u32,
     /// The address.
     pub address: SocketAddr,
-    /// One UDP socket and one TCP listener per worker.
+    /// What is spoken there.
+    pub service: Service,
+    /// One TCP listener per worker, and for plain DNS one UDP socket.
     pub sockets: Arc<Sockets>,
     /// Which server blocks serve which zone.
     pub zones: Suffixes<Vec<Place>>,
@@ -57,6 +61,22 @@ pub struct Listener {
     pub tsig_keys: TsigKeys,
     /// Counts what no chain sees: queries that nothing serves, and those whose walk panicked.
     pub unserved: QueryCells,
+}
+
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub enum Service {
+    /// Plain DNS, over UDP and TCP (RFC 1035).
+    Dns,
+    /// DNS over TLS (RFC 7858), with what connections are accepted with.
+    Tls(Arc<ServerConfig>),
+}
+
+impl Service {
+    /// Whether both are the same but for what connections are accepted with.
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// How long a connection may be quiet, and how much it may ask.

@@ -15,7 +15,7 @@ use corelane::data::transport::mmsg::Batch;
 use corelane::data::transport::stream::{StreamCounters, Streams};
 use corelane::limits::BATCH_DATAGRAMS;
 use corelane::mail::Ending;
-use corelane::snapshot::Timeouts;
+use corelane::snapshot::{Service, Timeouts};
 
 mod counting;
 
@@ -69,7 +69,7 @@ async fn echo_streams(_: Engine, tell: Sender<SocketAddr>) -> u64 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
-    streams.open(0, socket, Timeouts::default(), Ending::Closed).unwrap();
+    streams.open(0, socket, &Service::Dns, Timeouts::default(), Ending::Closed).unwrap();
     tell.send(address).unwrap();
     let mut watch = Watch::default();
     loop {

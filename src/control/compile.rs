@@ -7,16 +7,17 @@
 //! keys and options are the same as before is carried over with its tasks, if its plugin allows it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::admin::Endpoint;
 use super::corefile::{
     Binding, Corefile, CorefileError, Lines, Place as At, ServerBlock, Transport, check_overlaps,
-    check_transports,
+    check_ports, check_transports,
 };
 use super::crew::Crew;
 use super::hand_over::Inherited;
@@ -31,7 +32,7 @@ use crate::plugin::dnstap;
 use crate::plugin::registry::{Link, NAMES, Parsed};
 use crate::plugin::site::{Hook, Task, Wanted};
 use crate::plugin::{Facts, Ready, SetupError, Sink, Site};
-use crate::snapshot::{Block, Listener, Place, Server, Snapshot};
+use crate::snapshot::{Block, Listener, Place, Server, Service, Snapshot};
 use crate::wire::{NameBuf, Suffixes, TsigKey, TsigKeys};
 
 /// One directive of one block, compiled: its link and what came with it.
@@ -92,7 +93,7 @@ pub struct Graph {
     early: Vec<Tasks>,
     waits: Vec<Task>,
     /// What [`bind`](Self::bind) makes the snapshot from.
-    unbound: (BTreeMap<SocketAddr, Route>, Vec<Block>),
+    unbound: (BTreeMap<Spot, Route>, Vec<Block>),
     /// To be run before it is published.
     pub at_start: Vec<Hook>,
     /// What is bound already, by another process: binding takes from it.
@@ -152,11 +153,29 @@ impl Graph {
 
 /// A server block whose directives have been read.
 pub struct Planned {
-    servers: Vec<(usize, Server)>,
+    servers: Vec<(Spot, Server)>,
     facts: Facts,
     parsed: Vec<(&'static str, At, String, Parsed)>,
     zones: Vec<NameBuf>,
-    transports: Vec<SocketAddr>,
+    /// Each once, in the order of the keys, those of plain DNS first.
+    addresses: Vec<SocketAddr>,
+}
+
+/// Where a zone is served: at which address, by which transport.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Spot {
+    address: SocketAddr,
+    transport: Transport,
+}
+
+impl Spot {
+    /// `dns://:53`, `tls://[::1]:853`: how metrics name it.
+    fn label(&self) -> String {
+        let ip = self.address.ip();
+        let host = if ip.is_unspecified() { String::new() } else { ip.to_string() };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        format!("{}://{host}:{}", self.transport.scheme(), self.address.port())
+    }
 }
 
 impl Planned {
@@ -167,7 +186,7 @@ impl Planned {
 
     /// Its zones, each with an address that it is served at.
     pub fn served(&self) -> impl Iterator<Item = (SocketAddr, NameBuf)> {
-        self.servers.iter().map(|(listener, server)| (self.transports[*listener], server.zone))
+        self.servers.iter().map(|(spot, server)| (spot.address, server.zone))
     }
 }
 
@@ -243,7 +262,7 @@ pub fn warnings(planned: &[Planned]) -> Vec<CorefileError> {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn plan(corefile: &Corefile) -> Result<Vec<Planned>, Vec<CorefileError>> {
-    let mut errors = check_transports(&corefile.blocks, &[Transport::Dns]);
+    let mut errors = check_transports(&corefile.blocks, &[Transport::Dns, Transport::Tls]);
     let mut planned = Vec::new();
     for block in &corefile.blocks {
         planned.push(plan_block(block, corefile.default_port, &mut errors));
@@ -254,7 +273,40 @@ pub fn plan(corefile: &Corefile) -> Result<Vec<Planned>, Vec<CorefileError>> {
         filtered: plan.facts.view.is_some(),
     });
     errors.extend(check_overlaps(&bindings.collect::<Vec<_>>(), corefile.default_port));
+    let bound = corefile.blocks.iter().zip(&planned);
+    let bound = bound.map(|(block, plan)| (block, bound_to(&plan.facts)));
+    errors.extend(check_ports(bound, corefile.default_port));
+    errors.extend(check_certificates(corefile, &planned));
     if errors.is_empty() { Ok(planned) } else { Err(errors) }
+}
+
+/// The addresses that a block is served at; their ports are those of its keys.
+fn bound_to(facts: &Facts) -> &[SocketAddr] {
+    const EVERYWHERE: [SocketAddr; 1] = [SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)];
+    if facts.binds.is_empty() { &EVERYWHERE } else { &facts.binds }
+}
+
+/// Refuses keys that want TLS where no block of their listener has a certificate.
+fn check_certificates(corefile: &Corefile, planned: &[Planned]) -> Vec<CorefileError> {
+    let has_certificate = |spot: &Spot| {
+        let mut blocks = planned.iter().filter(|plan| plan.facts.tls.is_some());
+        blocks.any(|plan| plan.servers.iter().any(|(other, _)| other == spot))
+    };
+    let mut errors = Vec::new();
+    for (block, plan) in corefile.blocks.iter().zip(planned) {
+        // A certificate that could not be read is an error of its own.
+        let lacks = |spot: &Spot| spot.transport == Transport::Tls && !has_certificate(spot);
+        let bare = plan.servers.iter().any(|(spot, _)| lacks(spot));
+        let key = block.keys.iter().find(|key| key.transport == Transport::Tls);
+        if let Some(key) = key.filter(|_| bare && block.uses("tls").next().is_none()) {
+            let message = format!(
+                "{} has no certificate: add `tls CERT KEY`, or serve plain DNS with dns://",
+                key.address(corefile.default_port)
+            );
+            errors.push(CorefileError::plain(Some(key.place.clone()), message));
+        }
+    }
+    errors
 }
 
 fn plan_block(block: &ServerBlock, port: u16, errors: &mut Vec<CorefileError>) -> Planned {
@@ -273,37 +325,33 @@ fn plan_block(block: &ServerBlock, port: u16, errors: &mut Vec<CorefileError>) -
             None => {}
         }
     }
-    let everywhere = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
-    let binds = if facts.binds.is_empty() { &everywhere[..] } else { &facts.binds[..] };
     let mut servers = Vec::new();
-    let mut transports = Vec::new();
+    let mut addresses = Vec::new();
     for key in &block.keys {
-        for bind in binds {
+        for bind in bound_to(&facts) {
             let mut address = *bind;
             address.set_port(key.port_or(port));
-            let index = transports.iter().position(|other| *other == address);
-            let listener = index.unwrap_or_else(|| {
-                transports.push(address);
-                transports.len() - 1
-            });
-            servers.push((listener, server(key.zone, address, &facts)));
+            let spot = Spot { address, transport: key.transport };
+            if !addresses.contains(&spot.address) {
+                addresses.push(spot.address);
+            }
+            servers.push((spot, server(key.zone, &spot, &facts)));
         }
     }
-    Planned { servers, facts, parsed, zones: block.zones.clone(), transports }
+    // Who asks the block something, asks plainly where that can be.
+    let is_plain = |address: &SocketAddr| {
+        servers.iter().any(|(spot, _): &(Spot, Server)| {
+            spot.address == *address && spot.transport == Transport::Dns
+        })
+    };
+    addresses.sort_by_key(|address| !is_plain(address));
+    Planned { servers, facts, parsed, zones: block.zones.clone(), addresses }
 }
 
-/// `dns://:53`, `dns://[::1]:53`: how metrics name a listener.
-fn server_label(address: SocketAddr) -> String {
-    let ip = address.ip();
-    let host = if ip.is_unspecified() { String::new() } else { ip.to_string() };
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    format!("dns://{host}:{}", address.port())
-}
-
-fn server(zone: NameBuf, address: SocketAddr, facts: &Facts) -> Server {
+fn server(zone: NameBuf, spot: &Spot, facts: &Facts) -> Server {
     Server {
         zone,
-        server_label: server_label(address).into(),
+        server_label: spot.label().into(),
         zone_label: zone.to_string().into(),
         view_label: facts.view.clone().unwrap_or_default().into(),
         times: Box::default(),
@@ -409,17 +457,17 @@ pub fn compile(
         sinks: Vec::new(),
     };
     let mut blocks = Vec::new();
-    let mut routes: BTreeMap<SocketAddr, Route> = BTreeMap::new();
+    let mut routes: BTreeMap<Spot, Route> = BTreeMap::new();
     for (index, plan) in planned.into_iter().enumerate() {
-        for (zone, (listener, server)) in plan.servers.iter().enumerate() {
-            let address = plan.transports[*listener];
+        for (zone, (spot, server)) in plan.servers.iter().enumerate() {
             let route = routes
-                .entry(address)
+                .entry(*spot)
                 .or_insert_with(|| Route { timeouts: plan.facts.timeouts, ..Route::default() });
             route.any_class |= plan.facts.any_class;
             route.shed |= plan.facts.shed;
             route.keys.extend(plan.facts.tsig_keys.iter().cloned());
             route.steering = route.steering.or(plan.facts.steering);
+            route.tls = route.tls.take().or_else(|| plan.facts.tls.clone());
             let place = Place { block: index as u16, zone: zone as u16 };
             route
                 .zones
@@ -427,7 +475,7 @@ pub fn compile(
                 .or_insert((server.zone, vec![]))
                 .1
                 .push(place);
-            graph.banner.push(banner(server, address));
+            graph.banner.push(banner(server, spot));
         }
         graph.facts.push(plan.facts.clone());
         blocks.push(compile_block(plan, &mut graph, ground).map_err(BuildError::Corefile)?);
@@ -445,10 +493,28 @@ struct Route {
     keys: Vec<TsigKey>,
     steering: Option<Steering>,
     timeouts: crate::snapshot::Timeouts,
+    /// Of its first block that has one.
+    tls: Option<Arc<ServerConfig>>,
 }
 
-fn banner(server: &Server, address: SocketAddr) -> String {
-    let mut line = format!("{}:{}", server.zone_label, address.port());
+impl Route {
+    /// What is spoken; `None` where that lacks a certificate.
+    fn service(&self, transport: Transport) -> Option<Service> {
+        match transport {
+            Transport::Dns => Some(Service::Dns),
+            Transport::Tls => self.tls.clone().map(Service::Tls),
+            Transport::Https | Transport::Https3 | Transport::Quic | Transport::Grpc => None,
+        }
+    }
+}
+
+fn banner(server: &Server, spot: &Spot) -> String {
+    let Spot { address, transport } = spot;
+    let scheme = match transport {
+        Transport::Dns => String::new(),
+        other => format!("{}://", other.scheme()),
+    };
+    let mut line = format!("{scheme}{}:{}", server.zone_label, address.port());
     if !address.ip().is_unspecified() {
         line += &format!(" on {}", address.ip());
     }
@@ -456,19 +522,23 @@ fn banner(server: &Server, address: SocketAddr) -> String {
 }
 
 /// What binds an address: with how many sockets, steered how, beside which that are bound.
-type Bind = fn(SocketAddr, usize, Steering, Given) -> Result<Sockets, BindError>;
+type Bind = fn(SocketAddr, usize, Option<Steering>, Given) -> Result<Sockets, BindError>;
 
 fn listeners(
-    routes: BTreeMap<SocketAddr, Route>,
+    routes: BTreeMap<Spot, Route>,
     inherited: &mut Inherited,
     ground: &mut Ground<'_>,
     bind: Bind,
 ) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
-    for (address, route) in routes {
-        let old = ground.old.and_then(|old| {
-            old.snapshot.listeners.iter().find(|listener| listener.address == address)
-        });
+    for (spot, route) in routes {
+        // `plan` has refused those.
+        let Some(service) = route.service(spot.transport) else { continue };
+        let address = spot.address;
+        let is_it = |listener: &&Listener| {
+            listener.address == address && listener.service.is_like(&service)
+        };
+        let old = ground.old.and_then(|old| old.snapshot.listeners.iter().find(is_it));
         let (id, sockets) = match old {
             Some(old) => (old.id, Arc::clone(&old.sockets)),
             None => {
@@ -477,15 +547,17 @@ fn listeners(
                     Steering::Cpu if !ground.pinned => Steering::Hash,
                     steering => steering,
                 };
+                let steering = matches!(service, Service::Dns).then_some(steering);
                 let given = inherited.take(address);
                 let sockets = bind(address, ground.workers, steering, given)?;
                 (ground.numbers.listener, Arc::new(sockets))
             }
         };
-        let label = server_label(address);
+        let label = spot.label();
         listeners.push(Listener {
             id,
             address,
+            service,
             sockets,
             zones: Suffixes::new(route.zones.into_values()),
             any_class: route.any_class,
@@ -531,7 +603,7 @@ fn compile_block(
         let mut site = Site {
             servers: &servers,
             zones: &plan.zones,
-            addresses: &plan.transports,
+            addresses: &plan.addresses,
             facts: &plan.facts,
             directives: &directives,
             tally: ground.tally,

@@ -14,6 +14,7 @@ pub mod diff;
 pub mod doctor;
 pub mod explain;
 pub mod hand_over;
+pub mod identity;
 pub mod kube;
 pub mod lint;
 pub mod logging;

@@ -10,7 +10,8 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
 };
 
 /// The authorities that the system trusts, and the cause where some or all could not be read.
@@ -36,6 +37,14 @@ pub fn client(skip_verify: bool) -> Result<Arc<ClientConfig>, Error> {
         false => builder.with_root_certificates(of_system().0),
     };
     Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+/// Whether the only fault of a certificate, whose dates are verified before, is that it is marked as
+/// that of an authority: webpki refuses it as that of a peer (it follows RFC 5280 section 4.2.1.9
+/// strictly), CoreDNS does not.
+pub fn is_marked_as_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    other.0.to_string() == "CaUsedAsEndEntity"
 }
 
 /// Takes any certificate as it is: that the peer has its key is verified, who signed it is not.

@@ -132,6 +132,7 @@ fn without_sockets(listener: &Listener) -> Listener {
     Listener {
         id: listener.id,
         address: listener.address,
+        service: listener.service.clone(),
         sockets: Arc::new(Sockets::none(listener.address)),
         zones: Suffixes::new([]),
         any_class: false,

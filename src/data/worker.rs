@@ -86,14 +86,16 @@ impl Outlet for Ports {
             return !more;
         }
         match client.transport {
-            Transport::Tcp if more => self.streams.partial(client.connection, message),
-            Transport::Tcp => self.streams.deliver(client.connection, message),
             Transport::Udp => self.deliver_late(client, message),
+            Transport::Tcp | Transport::Tls => match more {
+                true => self.streams.partial(client.connection, message),
+                false => self.streams.deliver(client.connection, message),
+            },
         }
     }
 
     fn pass(&mut self, client: &Client) {
-        if client.transport == Transport::Tcp && !client.is_demanded() {
+        if client.transport.is_stream() && !client.is_demanded() {
             self.streams.pass(client.connection);
         }
     }
@@ -340,12 +342,13 @@ impl Worker {
                 }
             }
             if streams.listens(listener.id) {
-                streams.reconfigure(listener.id, listener.timeouts);
+                streams.reconfigure(listener.id, &listener.service, listener.timeouts);
                 continue;
             }
             let ending = if listener.sockets.kept.tcp { Ending::HandedOn } else { Ending::Closed };
+            let (service, timeouts) = (&listener.service, listener.timeouts);
             for tcp in listener.sockets.tcp_of(worker) {
-                streams.open(listener.id, tcp.try_clone()?, listener.timeouts, ending)?;
+                streams.open(listener.id, tcp.try_clone()?, service, timeouts, ending)?;
             }
         }
         Ok(())

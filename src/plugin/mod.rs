@@ -57,6 +57,7 @@ mod shed;
 pub mod site;
 mod template;
 mod timeouts;
+mod tls;
 mod trace;
 mod transfer;
 mod tsig;

@@ -326,7 +326,7 @@ registry! {
         cache = cache::Cache;
         header = header::Header;
         dnssec;
-        tls;
+        tls = tls::Tls;
         minimal = minimal::Minimal;
         template = template::Template;
         transfer = transfer::Transfer;

@@ -51,6 +51,8 @@ pub struct Facts {
     pub view: Option<String>,
     /// `reload`: interval and jitter.
     pub reload: Option<(Duration, Duration)>,
+    /// `tls`: what connections are accepted with.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// `tsig`: keys, for all blocks of the same listeners.
     pub tsig_keys: Vec<TsigKey>,
     /// `rewrite`: codes of the EDNS options that its rules name.

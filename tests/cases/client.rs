@@ -1,13 +1,16 @@
 //! Asks as a case says, and tells the reply in the words of a case.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use corelane::control::trust;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::script::Ask;
 
@@ -23,7 +26,9 @@ pub fn ask(server: SocketAddr, ask: &Ask, expect_silence: bool) -> Result<Vec<St
     let query = message(ask)?;
     let bytes = query.to_vec().map_err(|error| error.to_string())?;
     let patience = if expect_silence { SILENCE } else { PATIENCE };
-    let reply = if ask.tcp {
+    let reply = if ask.tls {
+        over_tls(server, &bytes, patience)
+    } else if ask.tcp {
         over_tcp(server, &bytes, patience)
     } else {
         over_udp(server, &bytes, patience)
@@ -97,6 +102,19 @@ fn over_udp(server: SocketAddr, query: &[u8], patience: Duration) -> io::Result<
 fn over_tcp(server: SocketAddr, query: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&server, patience)?;
     stream.set_read_timeout(Some(patience))?;
+    on_stream(&mut stream, query)
+}
+
+/// Whoever answers is trusted: who may be is another test's.
+fn over_tls(server: SocketAddr, query: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
+    let config = trust::client(true).map_err(io::Error::other)?;
+    let session = ClientConnection::new(config, ServerName::from(server.ip()));
+    let socket = TcpStream::connect_timeout(&server, patience)?;
+    socket.set_read_timeout(Some(patience))?;
+    on_stream(&mut StreamOwned::new(session.map_err(io::Error::other)?, socket), query)
+}
+
+fn on_stream(stream: &mut (impl io::Read + io::Write), query: &[u8]) -> io::Result<Vec<u8>> {
     let length = u16::try_from(query.len()).expect("a query is short");
     stream.write_all(&[&length.to_be_bytes(), query].concat())?;
     let mut length = [0; 2];

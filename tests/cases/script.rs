@@ -34,6 +34,7 @@ pub struct Ask {
     pub opcode: Option<String>,
     pub port: Option<String>,
     pub tcp: bool,
+    pub tls: bool,
     pub cd: bool,
     pub ad: bool,
     pub norec: bool,
@@ -114,6 +115,7 @@ fn ask(text: &str) -> Result<Ask, String> {
         let value = (!value.is_empty()).then(|| value.to_owned());
         match (key, value) {
             ("tcp", None) => ask.tcp = true,
+            ("tls", None) => ask.tls = true,
             ("cd", None) => ask.cd = true,
             ("ad", None) => ask.ad = true,
             ("norec", None) => ask.norec = true,

@@ -39,6 +39,9 @@ impl Server {
             fs::create_dir_all(parent).map_err(|error| told(name, error))?;
             fs::write(&path, content).map_err(|error| told(name, error))?;
         }
+        if files.iter().any(|(_, content)| content.contains("cert.pem")) {
+            certify(folder).map_err(|error| told("cert.pem", error))?;
+        }
         let ports = ["PORT", "P1", "P2"].map(|name| (name, Port::free()));
         let program =
             std::env::var_os("SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
@@ -140,4 +143,12 @@ pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
         sleep(PAUSE);
     }
     true
+}
+
+/// Gives the folder a certificate, `cert.pem`, and its key, `key.pem`.
+fn certify(folder: &Path) -> std::io::Result<()> {
+    let names = ["dns.example".to_owned(), "127.0.0.1".to_owned()];
+    let ours = rcgen::generate_simple_self_signed(names).expect("two names");
+    fs::write(folder.join("cert.pem"), ours.cert.pem())?;
+    fs::write(folder.join("key.pem"), ours.signing_key.serialize_pem())
 }

@@ -1,18 +1,15 @@
 //! TLS on an endpoint: what a web configuration file says, as rustls is told it (TLS 1.2 and 1.3,
 //! RFC 5246, RFC 8446). Errors are in CoreDNS's words. It reads no files: `web.rs` does.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::sign::SingleCertAndKey;
+use rustls::{NamedGroup, ServerConfig, SupportedProtocolVersion, version};
 
 use super::web::Files;
-use crate::control::trust::{self, Unverified};
+use crate::control::identity::{self, Authorities, ClientAuth};
 
 /// What a web configuration file, and those that it names, hold.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -28,15 +25,9 @@ pub(super) struct Texts {
 /// Rustls's configuration for what `files` say and `texts` hold.
 pub(super) fn configure(files: &Files, texts: &Texts) -> Result<Arc<ServerConfig>, String> {
     let Texts { cert, key, roots, .. } = texts;
-    let words = |why: &dyn fmt::Display| format!("failed to load X509KeyPair: {why}");
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
-    let chain = chain.map_err(|error| words(&error))?;
-    if chain.is_empty() {
-        return Err(words(&"tls: failed to find any PEM data in certificate input"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| words(&"tls: failed to find any PEM data in key input"))?;
     let provider = Arc::new(provider(files)?);
+    let certified = identity::certified(cert, key, &provider)
+        .map_err(|why| format!("failed to load X509KeyPair: {why}"))?;
     let clients = clients(files, roots, &provider)?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(files)?)
@@ -45,10 +36,7 @@ pub(super) fn configure(files: &Files, texts: &Texts) -> Result<Arc<ServerConfig
         Some(verifier) => config.with_client_cert_verifier(verifier),
         None => config.with_no_client_auth(),
     };
-    let mut config = config.with_single_cert(chain, key).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => words(&"tls: private key does not match public key"),
-        error => words(&error),
-    })?;
+    let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -129,29 +117,17 @@ fn clients(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
     let has_roots = !(files.client_ca.is_empty() && files.client_ca_file.is_empty());
-    let is_optional = match files.client_auth_type.as_str() {
+    let auth = match files.client_auth_type.as_str() {
         "" | "NoClientCert" if has_roots => {
             return Err("client CA's have been configured without a Client Auth Policy".into());
         }
-        "" | "NoClientCert" => return Ok(None),
-        "RequestClientCert" => return Ok(Some(Unverified::new(provider, false))),
-        "RequireAnyClientCert" | "RequireClientCert" => {
-            return Ok(Some(Unverified::new(provider, true)));
-        }
-        "VerifyClientCertIfGiven" => true,
-        "RequireAndVerifyClientCert" => false,
+        "" | "NoClientCert" => ClientAuth::None,
+        "RequestClientCert" => ClientAuth::Request,
+        "RequireAnyClientCert" | "RequireClientCert" => ClientAuth::Require,
+        "VerifyClientCertIfGiven" => ClientAuth::VerifyIfGiven,
+        "RequireAndVerifyClientCert" => ClientAuth::RequireAndVerify,
         other => return Err(format!("invalid ClientAuth: {other}")),
     };
-    let store = if has_roots {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(CertificateDer::pem_slice_iter(roots).flatten());
-        store
-    } else {
-        // As in CoreDNS: whoever the system trusts.
-        trust::of_system().0
-    };
-    let builder = WebPkiClientVerifier::builder_with_provider(store.into(), Arc::clone(provider));
-    let builder = if is_optional { builder.allow_unauthenticated() } else { builder };
-    let verifier = builder.build().map_err(|error| format!("client CA's: {error}"))?;
-    Ok(Some(verifier))
+    let authorities = has_roots.then(|| Authorities::parse(roots));
+    identity::verifier(auth, authorities, provider)
 }

@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use serde::Deserialize;
 
 use super::password::{self, Admission, Passwords};
 use super::tls::{Texts, configure};
+use crate::control::identity::opened;
 
 /// The whole file. Names and defaults are the exporter toolkit's.
 #[derive(Deserialize, Default)]
@@ -172,7 +172,7 @@ impl Current {
 
 /// The file, and what the files hold that it names.
 fn read(path: &Path) -> Result<(File, Texts), String> {
-    let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let text = std::fs::read(path).map_err(|error| opened(path, &error))?;
     let bad = |why: String| format!("{}: {why}", path.display());
     let letters = std::str::from_utf8(&text).map_err(|error| bad(error.to_string()))?;
     let file: Option<File> = serde_saphyr::from_str(letters).map_err(|error| {
@@ -211,7 +211,7 @@ fn read_files(path: &Path, files: &Files, web: Vec<u8>) -> Result<Texts, String>
     let folder = path.parent().unwrap_or(Path::new(""));
     let read = |name: &str| {
         let path = folder.join(name);
-        std::fs::read(&path).map_err(|error| (unreadable(&path, &error), path))
+        std::fs::read(&path).map_err(|error| (opened(&path, &error), path))
     };
     let pem = |what: &str, file: &str, text: &str| match (file, text) {
         ("", "") => Err(format!("missing one of {what} or {what}_file")),
@@ -231,13 +231,4 @@ fn read_files(path: &Path, files: &Files, web: Vec<u8>) -> Result<Texts, String>
         file => read(file).map_err(|(why, _)| why)?,
     };
     Ok(Texts { web, cert, key, roots })
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    let why = match error.kind() {
-        ErrorKind::NotFound => "no such file or directory".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("open {}: {why}", path.display())
 }

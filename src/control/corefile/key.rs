@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::ServerBlock;
 use super::error::{CorefileError, Place, Shape};
@@ -53,6 +53,15 @@ impl Transport {
             Self::Dns => dns,
             Self::Tls | Self::Quic => 853,
             Self::Https | Self::Https3 | Self::Grpc => 443,
+        }
+    }
+
+    /// Whether it is spoken over TCP, or (`false`) over UDP.
+    fn is_over(self, tcp: bool) -> bool {
+        match self {
+            Self::Dns => true,
+            Self::Tls | Self::Https | Self::Grpc => tcp,
+            Self::Quic | Self::Https3 => !tcp,
         }
     }
 
@@ -212,6 +221,39 @@ fn suffix(step: u8) -> &'static str {
     if step == 8 { "in-addr.arpa." } else { "ip6.arpa." }
 }
 
+/// Refuses keys of different transports that want the same TCP or UDP port of the same address: the
+/// kernel would spread clients over both. `addresses` are those that a block is served at.
+pub fn check_ports<'a>(
+    blocks: impl Iterator<Item = (&'a ServerBlock, &'a [SocketAddr])>,
+    dns: u16,
+) -> Vec<CorefileError> {
+    let mut errors = Vec::new();
+    let mut taken: BTreeMap<(SocketAddr, bool), Transport> = BTreeMap::new();
+    for (block, addresses) in blocks {
+        for (key, address) in block.keys.iter().flat_map(|k| addresses.iter().map(move |a| (k, a)))
+        {
+            let at = SocketAddr::new(address.ip(), key.port_or(dns));
+            for over_tcp in [true, false] {
+                if !key.transport.is_over(over_tcp) {
+                    continue;
+                }
+                let first = *taken.entry((at, over_tcp)).or_insert(key.transport);
+                if first != key.transport {
+                    let message = format!(
+                        "cannot serve {} - {}:// is served on port {} already",
+                        key.address(dns),
+                        first.scheme(),
+                        at.port()
+                    );
+                    errors.push(CorefileError::plain(Some(key.place.clone()), message));
+                    break;
+                }
+            }
+        }
+    }
+    errors
+}
+
 /// Refuses the keys whose transport is not among `served`.
 pub fn check_transports(blocks: &[ServerBlock], served: &[Transport]) -> Vec<CorefileError> {
     let refuse = |key: &Key| {
@@ -296,6 +338,7 @@ pub fn check_overlaps(bindings: &[Binding<'_>], dns: u16) -> Vec<CorefileError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     fn token(text: &str) -> Token {
         let place = Place { file: "Corefile".into(), line: 1, column: 1 };
@@ -422,6 +465,24 @@ mod tests {
             ["cannot serve dns://a.:53 on 127.0.0.1 - zone overlap listener capacity with \
                  dns://a.:53"]
         );
+    }
+
+    #[test]
+    fn a_port_speaks_one_language_over_tcp_and_one_over_udp() {
+        let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
+        let said = |keys: &[&str]| -> Vec<String> {
+            let blocks: Vec<ServerBlock> = keys.iter().map(|key| block(&[key])).collect();
+            let bound = blocks.iter().map(|block| (block, &all[..]));
+            check_ports(bound, 53).into_iter().map(|error| error.message).collect()
+        };
+        assert_eq!(
+            said(&["a", "tls://a", "tls://b", "quic://a", "https://a", "https3://a"]),
+            [""; 0]
+        );
+        let words = "cannot serve tls://b.:53 - dns:// is served on port 53 already";
+        assert_eq!(said(&["a", "tls://b:53"]), [words]);
+        let words = "cannot serve grpc://b.:443 - https:// is served on port 443 already";
+        assert_eq!(said(&["https://a", "grpc://b"]), [words]);
     }
 
     #[test]

@@ -30,7 +30,9 @@ use std::sync::Arc;
 
 pub use duration::{format_duration, parse_duration};
 pub use error::{CorefileError, Place, Shape, Sources, closest};
-pub use key::{Binding, Key, Transport, check_overlaps, check_transports, zones_of_text};
+pub use key::{
+    Binding, Key, Transport, check_overlaps, check_ports, check_transports, zones_of_text,
+};
 pub use lexer::Token;
 pub use lines::{Fallthrough, Line, Lines};
 pub use tree::{OptionLine, Stanza};

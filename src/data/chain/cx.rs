@@ -42,19 +42,21 @@ pub enum Transport {
     Udp,
     /// Plain DNS on a stream (RFC 7766).
     Tcp,
+    /// On a stream over TLS (RFC 7858).
+    Tls,
 }
 
 impl Transport {
     /// Whether messages are framed on a stream, so that no reply needs truncation below 64 KiB.
     pub fn is_stream(self) -> bool {
-        matches!(self, Transport::Tcp)
+        matches!(self, Transport::Tcp | Transport::Tls)
     }
 
     /// The word of CoreDNS's `proto` label and log field.
     pub fn as_str(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
+            Transport::Tcp | Transport::Tls => "tcp",
         }
     }
 }

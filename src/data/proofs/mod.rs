@@ -40,7 +40,7 @@ use crate::cells::Flights;
 use crate::limits::{BATCH_DATAGRAMS, DETACHED_MAX, EVENTS_MAX, LANE_BYTES, SPENT_MAX};
 use crate::mail::{Mail, Mailbox};
 use crate::plugin::registry::Link;
-use crate::snapshot::{Block, Listener, Place, Server, Snapshot, Timeouts};
+use crate::snapshot::{Block, Listener, Place, Server, Service, Snapshot, Timeouts};
 use crate::wire::{NameBuf, Section, Suffixes, TsigKeys, records, rtype};
 
 /// The listener of all queries.
@@ -79,6 +79,7 @@ impl Ground {
         let listener = Listener {
             id: LISTENER,
             address,
+            service: Service::Dns,
             sockets: Arc::new(Sockets::none(address)),
             zones: Suffixes::new(zones.collect::<Vec<_>>()),
             any_class: false,

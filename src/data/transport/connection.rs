@@ -1,4 +1,4 @@
-//! One TCP connection: what it has asked, what it still has to be told, how long it may be quiet.
+//! One connection, plain or in TLS: what it has asked, what it still has to be told, how long it may be quiet.
 //!
 //! Its task reads and frames; the turn's replies are written by [`Connection::flush`], straight
 //! from the turn. Only where the socket takes no more does the task wait to write the rest.
@@ -9,13 +9,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-
+use super::carrier::Carrier;
 use super::framing::{self, Front};
 use super::inbox::Shared;
 use super::stream::Listener;
@@ -30,7 +27,7 @@ use crate::limits::{
 pub(super) struct Connection {
     pub client: Client,
     pub listener: Rc<Listener>,
-    stream: RefCell<TcpStream>,
+    carrier: RefCell<Carrier>,
     /// Octets received that are no message yet, or that were not taken yet.
     held: RefCell<Buffer>,
     /// Replies with their lengths that the socket has not taken yet.
@@ -101,10 +98,10 @@ impl Buffer {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, client: Client, listener: Rc<Listener>, now: Nanos) -> Self {
+    pub fn new(carrier: Carrier, client: Client, listener: Rc<Listener>, now: Nanos) -> Self {
         Self {
             client,
-            stream: RefCell::new(stream),
+            carrier: RefCell::new(carrier),
             held: RefCell::default(),
             out: RefCell::default(),
             waker: RefCell::new(None),
@@ -131,7 +128,7 @@ impl Connection {
 
     /// Octets that wait to be taken by the client.
     fn unsent(&self) -> usize {
-        self.out.borrow().len()
+        self.out.borrow().len() + usize::from(self.carrier.borrow().holds_sealed())
     }
 
     /// Whether the connection can take the next of many replies.
@@ -139,7 +136,8 @@ impl Connection {
         self.unsent() < STREAM_OUT_BYTES_MAX / 2
     }
 
-    fn wake(&self) {
+    /// Lets the task run.
+    pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -213,11 +211,13 @@ impl Connection {
 
     fn write(&self, shared: &Shared) {
         let mut out = self.out.borrow_mut();
-        let stream = self.stream.borrow();
-        while out.len() > 0 {
-            match stream.try_write(out.as_slice()) {
+        let mut carrier = self.carrier.borrow_mut();
+        while out.len() > 0 || carrier.holds_sealed() {
+            match carrier.write(out.as_slice()) {
                 Ok(count) => {
-                    out.consume(count, shared);
+                    if count > 0 {
+                        out.consume(count, shared);
+                    }
                     self.sent.set(shared.now());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -226,7 +226,7 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    drop((out, stream));
+                    drop((out, carrier));
                     return self.kill();
                 }
             }
@@ -237,20 +237,46 @@ impl Connection {
     /// Goes on with reading and writing as far as possible; ready when the connection is over.
     pub fn poll(self: &Rc<Self>, shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
+        self.poll_write(shared, cx);
+        if !self.dead.get() && self.poll_read(shared, cx).is_pending() {
+            // Reading may have made TLS say something.
+            if !self.jammed.get() && self.carrier.borrow().holds_sealed() {
+                self.write(shared);
+                self.poll_write(shared, cx);
+            }
+            if !self.dead.get() {
+                return Poll::Pending;
+            }
+        }
+        self.dead.set(true);
+        let mut carrier = self.carrier.borrow_mut();
+        if carrier.is_shaking_hands() && carrier.has_begun() {
+            shared.count(|counters| counters.failed);
+        }
+        carrier.close();
+        Poll::Ready(())
+    }
+
+    /// Counts the handshake if it is over.
+    fn note_handshake(&self, shared: &Shared) {
+        let carrier = self.carrier.borrow();
+        if !carrier.is_shaking_hands() {
+            let resumed = carrier.is_resumed();
+            shared.count(|counters| if resumed { counters.resumed } else { counters.full });
+        }
+    }
+
+    /// Writes what the socket did not take before, as far as it takes it now.
+    fn poll_write(&self, shared: &Shared, cx: &mut Context<'_>) {
         while self.jammed.get() && !self.dead.get() {
-            match self.stream.borrow().poll_write_ready(cx) {
+            let ready = self.carrier.borrow().socket().poll_write_ready(cx);
+            match ready {
                 Poll::Pending => break,
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.write(shared),
                 Poll::Ready(Err(_)) => self.dead.set(true),
             }
-            self.write(shared);
             shared.note_room(self);
         }
-        if self.dead.get() || self.poll_read(shared, cx).is_ready() {
-            self.dead.set(true);
-            return Poll::Ready(());
-        }
-        Poll::Pending
     }
 
     /// Keeps the task's waker: replies, room and the sweep come by other ways than its socket.
@@ -273,19 +299,25 @@ impl Connection {
                 self.stalled.set(true);
                 return Poll::Pending;
             }
+            let shaking = self.carrier.borrow().is_shaking_hands();
+            if shaking && !shared.may_shake_hands(self) {
+                return Poll::Pending;
+            }
             let mut buffer = shared.read_buffer();
-            let mut into = ReadBuf::new(&mut buffer);
-            let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut into);
+            let polled = self.carrier.borrow_mut().poll_read(cx, &mut buffer);
+            if shaking {
+                self.note_handshake(shared);
+            }
             match polled {
                 Poll::Pending if self.draining.get() && self.is_quiet(shared.now()) => {
                     return Poll::Ready(());
                 }
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if into.filled().is_empty() => {
+                Poll::Ready(Ok(0)) => {
                     self.ended.set(true);
                     self.reading.set(false);
                 }
-                Poll::Ready(Ok(())) => self.receive(into.filled(), shared),
+                Poll::Ready(Ok(count)) => self.receive(&buffer[..count], shared),
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
             }
         }
@@ -368,7 +400,7 @@ impl Connection {
     /// client could lose replies that are still on their way.
     fn discard(&self, shared: &Shared) {
         if !self.ended.get() {
-            let _ = self.stream.borrow().try_read(&mut shared.read_buffer());
+            let _ = self.carrier.borrow().socket().try_read(&mut shared.read_buffer());
         }
     }
 

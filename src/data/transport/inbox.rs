@@ -17,7 +17,7 @@ use crate::data::clock::{self, Nanos};
 use crate::data::tally::{CoreTally, Counter};
 use crate::limits::{
     LANE_BYTES, STREAM_BUFFER_POOL_MAX, STREAM_BYTES_MAX, STREAM_INBOX_QUERIES_MAX,
-    STREAM_READ_BYTES,
+    STREAM_READ_BYTES, TURN_HANDSHAKES_MAX,
 };
 
 /// The common part of a worker's streams.
@@ -25,6 +25,10 @@ pub(super) struct Shared {
     inbox: RefCell<VecDeque<StreamQuery>>,
     /// Connections that wait for room in the inbox, first come first served.
     line: RefCell<VecDeque<Rc<Connection>>>,
+    /// Connections in a handshake that wait for a turn.
+    shaking: RefCell<VecDeque<Rc<Connection>>>,
+    /// Handshakes that this turn may still go on with.
+    handshakes: Cell<usize>,
     /// Connections that can take the next of many replies.
     writable: RefCell<VecDeque<(u32, u32)>>,
     /// Wakes the turn; taken when it has been used.
@@ -43,6 +47,8 @@ impl Shared {
         Self {
             inbox: RefCell::default(),
             line: RefCell::default(),
+            shaking: RefCell::default(),
+            handshakes: Cell::new(TURN_HANDSHAKES_MAX),
             writable: RefCell::default(),
             turn: RefCell::new(None),
             messages: RefCell::default(),
@@ -155,6 +161,26 @@ impl Shared {
         query
     }
 
+    /// Whether the connection may go on with its handshake now; if not, it stands in line for a turn.
+    pub fn may_shake_hands(&self, connection: &Rc<Connection>) -> bool {
+        let left = self.handshakes.get();
+        if left > 0 {
+            self.handshakes.set(left - 1);
+            return true;
+        }
+        self.shaking.borrow_mut().push_back(Rc::clone(connection));
+        self.wake_turn();
+        false
+    }
+
+    /// Lets the next ones in line go on with their handshakes. At the end of every turn.
+    pub fn let_shake_hands(&self) {
+        self.handshakes.set(TURN_HANDSHAKES_MAX);
+        let mut shaking = self.shaking.borrow_mut();
+        let next = shaking.len().min(TURN_HANDSHAKES_MAX);
+        shaking.drain(..next).for_each(|connection| connection.wake());
+    }
+
     /// Says that the connection can take the next of many replies, as often as somebody waits.
     pub fn note_room(&self, connection: &Connection) {
         if connection.streaming.get() > 0 && (connection.has_room() || connection.is_dead()) {
@@ -176,6 +202,10 @@ impl Shared {
     pub fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_work() {
             return Poll::Ready(());
+        }
+        if !self.shaking.borrow().is_empty() {
+            // Not work for the turn: those that were let go on have to run before the next are.
+            cx.waker().wake_by_ref();
         }
         let mut turn = self.turn.borrow_mut();
         if !turn.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+mod carrier;
 mod connection;
 pub mod engine;
 pub(in crate::data) mod framing;

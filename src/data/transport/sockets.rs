@@ -1,4 +1,5 @@
-//! The sockets of one listener: a UDP socket and a TCP listener for each worker.
+//! The sockets of one listener: for each worker a TCP listener, and where datagrams are served a UDP
+//! socket.
 //!
 //! All of an address's sockets share it by SO_REUSEPORT, so that the kernel spreads flows over
 //! workers and no worker touches another's socket. Control binds them all before anything else is
@@ -46,9 +47,9 @@ pub struct Sockets {
     pub local: SocketAddr,
     /// Workers that they are for.
     pub workers: usize,
-    /// One for each worker; more if more were given, fewer if what was given is not shared.
+    /// One for each worker, or none; more if more were given, fewer if what was given is not shared.
     pub udp: Vec<UdpSocket>,
-    /// Likewise, not blocking.
+    /// One for each worker, likewise, not blocking.
     pub tcp: Vec<TcpListener>,
     /// Which of them somebody else has, too.
     pub kept: Kept,
@@ -124,23 +125,32 @@ impl Sockets {
         workers: usize,
         steering: Steering,
     ) -> Result<Self, BindError> {
-        Self::complete(address, workers, steering, Given::default())
+        Self::complete(address, workers, Some(steering), Given::default())
     }
 
     /// Takes what is bound to `address` already, and binds what is missing for so many workers.
+    /// `steering`: of datagrams; `None`: none are served.
     ///
     /// # Errors
     /// As [`bind`](Self::bind). Given sockets that let no others share their address are served alone.
     pub fn complete(
         address: SocketAddr,
         workers: usize,
-        steering: Steering,
+        steering: Option<Steering>,
         given: Given,
     ) -> Result<Self, BindError> {
-        let Given { udp, tcp, kept } = given;
+        let Given { mut udp, tcp, mut kept } = given;
+        if steering.is_none() {
+            udp.clear();
+            kept.udp = false;
+        }
         let alone = |bound: usize, e: &io::Error| bound > 0 && e.kind() == io::ErrorKind::AddrInUse;
         let adopted = !udp.is_empty();
-        let udp_wanted = if kept.udp { udp.len() } else { workers };
+        let udp_wanted = match steering {
+            None => 0,
+            Some(_) if kept.udp => udp.len(),
+            Some(_) => workers,
+        };
         let tcp_wanted = if kept.tcp { tcp.len() } else { workers };
         let mut sockets = Self { workers, udp, tcp, kept, ..Self::none(address) };
         while sockets.tcp.len() < tcp_wanted {
@@ -160,6 +170,9 @@ impl Sockets {
                 Err(error) => return Err(failed("udp", address, error)),
             }
         }
+        if let Some(first) = sockets.tcp.first() {
+            sockets.local = first.local_addr().unwrap_or(address);
+        }
         if let Some(first) = sockets.udp.first() {
             sockets.local = first.local_addr().unwrap_or(address);
             sockets.receive_bytes = SockRef::from(first).recv_buffer_size().unwrap_or_default();
@@ -167,6 +180,7 @@ impl Sockets {
         if adopted {
             unsteer(&sockets.udp);
         }
+        let steering = steering.unwrap_or_default();
         steer(&sockets.udp, steering, workers).map_err(|e| failed("udp", address, e))?;
         Ok(sockets)
     }
@@ -383,7 +397,7 @@ mod tests {
         bound.tcp.truncate(tcp);
         let kept = Kept { udp: udp > 0, tcp: tcp > 0 };
         let given = Given { udp: bound.udp, tcp: bound.tcp, kept };
-        Sockets::complete(bound.local, 2, Steering::Hash, given).unwrap()
+        Sockets::complete(bound.local, 2, Some(Steering::Hash), given).unwrap()
     }
 
     #[test]

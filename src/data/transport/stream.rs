@@ -1,4 +1,5 @@
-//! Plain DNS over TCP on one worker (RFC 7766; the way of a query, parts 1 and 6 of 6).
+//! DNS over TCP, plain (RFC 7766) or in TLS (RFC 7858), on one worker (the way of a query, parts 1 and
+//! 6 of 6).
 //!
 //! Tasks on the worker's runtime accept, read and frame; queries go into one inbox, which only the
 //! worker's turn empties. The turn hands replies back in any order (RFC 7766 section 6.2.1.1), and
@@ -12,7 +13,9 @@
 //!
 //! Cost: a wake-up, a read and a write for a burst of queries, whatever their number; no timer for
 //! a message (a sweep four times a second while there are connections); no allocation in the
-//! steady state. An idle connection holds no buffer.
+//! steady state but what TLS takes for a record. An idle connection holds no buffer of ours.
+//! Handshakes take turns, [`TURN_HANDSHAKES_MAX`](crate::limits::TURN_HANDSHAKES_MAX) in each, so that
+//! who only asks does not wait for many who connect.
 //!
 //! Must run inside a `LocalSet` (or `tokio_uring::start`) of a runtime with I/O and time.
 
@@ -26,19 +29,21 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
+use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::carrier::Carrier;
 use super::connection::Connection;
 use super::inbox::Shared;
-use crate::data::chain::cx::{Client, Transport};
+use crate::data::chain::cx::Client;
 use crate::data::tally::{CoreTally, Counter, Family, Gauge, Tally};
 use crate::limits::{
     STREAM_ACCEPT_PAUSE_NANOS, STREAM_CONNECTIONS_MAX, STREAM_CONNECTIONS_PER_ADDRESS_MAX,
     STREAM_SWEEP_NANOS,
 };
 use crate::mail::Ending;
-use crate::snapshot::Timeouts;
+use crate::snapshot::{Service, Timeouts};
 
 /// A query that came on a stream.
 #[derive(Debug)]
@@ -69,6 +74,12 @@ static REFUSED: Family = Family::counter(
     "TCP connections closed, or not accepted, for want of what the reason names.",
 );
 
+static HANDSHAKES: Family = Family::counter(
+    "corelane_tls_handshakes_total",
+    &["result"],
+    "TLS handshakes that clients have begun: in full, resumed, or failed.",
+);
+
 /// What a worker's streams count.
 #[derive(Clone, Copy)]
 pub struct StreamCounters {
@@ -78,12 +89,16 @@ pub struct StreamCounters {
     pub(super) address: Counter,
     pub(super) descriptors: Counter,
     pub(super) no_memory: Counter,
+    pub(super) full: Counter,
+    pub(super) resumed: Counter,
+    pub(super) failed: Counter,
 }
 
 impl StreamCounters {
     /// Registers the families; the gauge is shown as long as it is kept.
     pub fn register(tally: &Arc<Tally>) -> (Self, Gauge) {
         let refused = |reason| tally.counter(&REFUSED, &[reason]);
+        let shaken = |result| tally.counter(&HANDSHAKES, &[result]);
         let counters = Self {
             opened: tally.counter(&OPENED, &[]),
             closed: tally.counter(&CLOSED, &[]),
@@ -91,6 +106,9 @@ impl StreamCounters {
             address: refused("address"),
             descriptors: refused("descriptors"),
             no_memory: refused("memory"),
+            full: shaken("full"),
+            resumed: shaken("resumed"),
+            failed: shaken("failed"),
         };
         let (opened, closed, weak) = (counters.opened, counters.closed, Arc::downgrade(tally));
         let open = move || {
@@ -108,6 +126,8 @@ impl StreamCounters {
 /// A listener of this worker, shared with its connections.
 pub(super) struct Listener {
     id: u32,
+    /// What connections are accepted with, where TLS is spoken.
+    tls: RefCell<Option<Arc<ServerConfig>>>,
     timeouts: Cell<Timeouts>,
     connections: Cell<usize>,
     /// What becomes of its socket, if nobody says otherwise.
@@ -208,12 +228,14 @@ impl Streams {
         self: &Rc<Self>,
         listener_id: u32,
         socket: std::net::TcpListener,
+        service: &Service,
         timeouts: Timeouts,
         ending: Ending,
     ) -> io::Result<()> {
         let socket = TcpListener::from_std(socket)?;
         let listener = Rc::new(Listener {
             id: listener_id,
+            tls: RefCell::new(sealed_with(service)),
             timeouts: Cell::new(timeouts),
             connections: Cell::new(0),
             ending,
@@ -235,10 +257,12 @@ impl Streams {
         Ok(())
     }
 
-    /// Changes the time-outs of a listener and of all its connections.
-    pub fn reconfigure(&self, listener_id: u32, timeouts: Timeouts) {
+    /// Changes the time-outs of a listener and of all its connections, and what those to come are
+    /// accepted with.
+    pub fn reconfigure(&self, listener_id: u32, service: &Service, timeouts: Timeouts) {
         for listener in self.listeners.borrow().iter().filter(|one| one.id == listener_id) {
             listener.timeouts.set(timeouts);
+            listener.tls.replace(sealed_with(service));
         }
     }
 
@@ -341,6 +365,7 @@ impl Streams {
         }
         // Nothing was added meanwhile; this keeps the memory.
         self.dirty.replace(dirty);
+        self.shared.let_shake_hands();
     }
 
     /// Ready when there is a query to take or a connection that is writable. Flushes first: who
@@ -394,16 +419,26 @@ impl Streams {
         // until the client acknowledges the first.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().unwrap_or(SocketAddr::new(peer.ip(), 0));
+        let carrier = match &*listener.tls.borrow() {
+            None => Carrier::Plain(stream),
+            Some(config) => match Carrier::sealed(stream, Arc::clone(config)) {
+                Ok(carrier) => carrier,
+                Err(_) => {
+                    self.leave_address(peer.ip().to_canonical());
+                    return self.shared.count(|counters| counters.failed);
+                }
+            },
+        };
         let id = self.take_place();
         let client = Client {
             peer,
             local,
-            transport: Transport::Tcp,
+            transport: carrier.transport(),
             listener: listener.id,
             connection: id,
         };
         let now = self.shared.tick();
-        let connection = Rc::new(Connection::new(stream, client, Rc::clone(listener), now));
+        let connection = Rc::new(Connection::new(carrier, client, Rc::clone(listener), now));
         self.places.borrow_mut()[id.0 as usize].connection = Some(Rc::clone(&connection));
         listener.connections.set(listener.connections.get() + 1);
         self.open.set(self.open.get() + 1);
@@ -424,6 +459,16 @@ impl Streams {
         admitted
     }
 
+    fn leave_address(&self, address: IpAddr) {
+        let mut addresses = self.addresses.borrow_mut();
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+
     fn take_place(&self) -> (u32, u32) {
         let mut places = self.places.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -442,14 +487,7 @@ impl Streams {
         self.free.borrow_mut().push(index);
         self.open.set(self.open.get() - 1);
         connection.listener.connections.set(connection.listener.connections.get() - 1);
-        let address = connection.client.ip();
-        let mut addresses = self.addresses.borrow_mut();
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&address);
-            }
-        }
+        self.leave_address(connection.client.ip());
         connection.release(&self.shared);
         self.shared.note_room(connection);
         self.shared.count(|counters| counters.closed);
@@ -477,6 +515,13 @@ impl Streams {
                 connection.sweep(now, STREAM_SWEEP_NANOS);
             }
         }
+    }
+}
+
+fn sealed_with(service: &Service) -> Option<Arc<ServerConfig>> {
+    match service {
+        Service::Dns => None,
+        Service::Tls(config) => Some(Arc::clone(config)),
     }
 }
 

@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -23,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::control::identity::{Authorities, ClientAuth, Identity};
 use crate::control::trust;
 use crate::limits::{
     DNSTAP_CLIENT_QUEUE_MAX, DNSTAP_CLIENTS_MAX, DNSTAP_CONTROL_BYTES_MAX, DNSTAP_TIMEOUT_SECONDS,
@@ -352,34 +351,14 @@ async fn control_frame<S: Stream>(
 
 /// What a listener shows, and which clients it takes.
 fn server_config(files: &ListenTls, skip_verify: bool) -> Result<Arc<ServerConfig>, String> {
-    let words = |path: &PathBuf, error: &dyn fmt::Display| format!("{}: {error}", path.display());
-    let certificates = |path: &PathBuf| {
-        let read = CertificateDer::pem_file_iter(path).and_then(|all| all.collect());
-        read.map_err(|error| words(path, &error))
+    let identity = Identity::read(files.cert.clone(), files.key.clone())?;
+    let auth = match (&files.ca, skip_verify) {
+        (None, _) => ClientAuth::None,
+        (Some(_), true) => ClientAuth::VerifyIfGiven,
+        (Some(_), false) => ClientAuth::RequireAndVerify,
     };
-    let chain: Vec<_> = certificates(&files.cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| words(&files.key, &error))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = match &files.ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(certificates(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            let verifier = match skip_verify {
-                true => verifier.allow_unauthenticated(),
-                false => verifier,
-            };
-            builder
-                .with_client_cert_verifier(verifier.build().map_err(|error| words(path, &error))?)
-        }
-    };
-    let config = builder.with_single_cert(chain, key);
-    config.map(Arc::new).map_err(|error| words(&files.cert, &error))
+    let roots = files.ca.as_deref().map(Authorities::read).transpose()?;
+    identity.accept(auth, roots).map(Arc::new)
 }
 
 #[cfg(test)]

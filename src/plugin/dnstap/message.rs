@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 
-use crate::data::chain::{Client, Event};
+use crate::data::chain::{Client, Event, Transport};
 use crate::data::clock::{self, Nanos};
 use crate::limits::EVENT_BYTES_MAX;
 use crate::plugin::log::format::Format;
@@ -242,12 +242,17 @@ impl Assembly {
 
     fn frame(&self, partial: Partial) -> Vec<u8> {
         let Partial { head, client, extra, octets } = partial;
-        let (query, response, stream) = match head.origin {
+        let (query, response, protocol) = match head.origin {
             Origin::Client => {
                 let local = Some(client.local).filter(|local| !local.ip().is_unspecified());
-                (Some(client.peer), local, client.transport.is_stream())
+                let protocol = match client.transport {
+                    Transport::Udp => 1,
+                    Transport::Tcp => 2,
+                    Transport::Tls => 3,
+                };
+                (Some(client.peer), local, protocol)
             }
-            Origin::Upstream(address, stream) => (None, Some(address), stream),
+            Origin::Upstream(address, stream) => (None, Some(address), if stream { 2 } else { 1 }),
         };
         let ip = |address: SocketAddr| match address.ip().to_canonical() {
             IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -265,7 +270,7 @@ impl Assembly {
         let message = Message {
             kind: head.kind as i32,
             socket_family: query.or(response).map(|one| if of_ipv4(one) { 1 } else { 2 }),
-            socket_protocol: Some(if stream { 2 } else { 1 }),
+            socket_protocol: Some(protocol),
             query_address: query.map(ip),
             response_address: response.map(ip),
             query_port: query.map(port),
@@ -298,7 +303,6 @@ fn wall(at: Nanos) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::chain::Transport;
 
     fn client() -> Client {
         Client {

@@ -12,7 +12,9 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::control::trust::is_marked_as_authority;
 
 /// Verifies by roots, and by the very certificates.
 #[derive(Debug)]
@@ -36,13 +38,6 @@ impl Trust {
             .map_err(|error| error.to_string())?;
         Ok(Arc::new(Self { roots, certificates }))
     }
-}
-
-/// Whether the only fault of a certificate, whose dates are verified before, is that it is marked as
-/// that of an authority.
-fn is_marked_as_authority(error: &Error) -> bool {
-    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-    other.0.to_string() == "CaUsedAsEndEntity"
 }
 
 impl ServerCertVerifier for Trust {

@@ -48,7 +48,7 @@ impl Bench {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        streams.open(LISTENER, socket, timeouts, Ending::Closed).unwrap();
+        streams.open(LISTENER, socket, &Service::Dns, timeouts, Ending::Closed).unwrap();
         Self { streams, address, tally, counters }
     }
 
@@ -598,7 +598,7 @@ fn time_outs_can_change_under_a_connection() {
         let mut client = bench.connect().await;
         client.write_all(&framed(&[1; 12])).await.unwrap();
         assert_eq!(read_message(&mut client).await, [1; 12]);
-        bench.streams.reconfigure(LISTENER, quick());
+        bench.streams.reconfigure(LISTENER, &Service::Dns, quick());
         assert_closed(&mut client).await;
     });
 }
