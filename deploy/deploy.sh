@@ -65,8 +65,15 @@ done
 # What stands in a Corefile or a manifest must be what it says, and nothing that sed would read.
 [[ $domain =~ ^[A-Za-z0-9._-]+$ ]] || fail "-d $domain: not a domain"
 is_address() {
-    local octet='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
-    [[ $1 =~ ^$octet(\.$octet){3}$ || $1 =~ ^[0-9a-fA-F:]*:[0-9a-fA-F:]*(:[0-9.]+)?$ && $1 == *:*:* ]]
+    local octet='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])' text=$1 groups
+    local v4="$octet(\.$octet){3}"
+    [[ ! $text =~ ^$v4$ ]] || return 0
+    # The last four octets of one of IPv6 may be written as one of IPv4.
+    [[ ! $text =~ ^(.*:)$v4$ ]] || text=${BASH_REMATCH[1]}0:0
+    [[ $text =~ ^([0-9a-fA-F]{0,4}:)+[0-9a-fA-F]{0,4}$ && $text != *:::* && $text != *::*::* ]] || return 1
+    [[ ($text != :* || $text == ::*) && ($text != *: || $text == *::) ]] || return 1
+    read -ra groups <<<"${text//:/ }"
+    if [[ $text == *::* ]]; then ((${#groups[@]} <= 7)); else ((${#groups[@]} == 8)); fi
 }
 is_cidr() {
     local most=32
@@ -114,30 +121,73 @@ selector=$(there deployment coredns -o 'jsonpath={.spec.selector.matchLabels}')
 kept=$(there configmap coredns -o name)
 before=$(there deployment kube-dns -o name)
 
-# The ConfigMap of kube-dns: {"corp.example": ["10.0.0.1"]} and ["10.0.0.2"].
+# The ConfigMap of kube-dns: {"corp.example": ["10.0.0.1"]} and ["10.0.0.2", "10.0.0.3:5353"]. What a node's
+# cache takes and refuses is taken and refused here (src/control/node_local/kube_dns.rs compares the two).
+by_hand() { fail "the ConfigMap kube-dns: $*: translate it by hand, and say -s"; }
+is_domain() {
+    local label='[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?'
+    [[ $1 =~ ^$label(\.$label)*$ ]] && ((${#1} <= 253))
+}
+is_server() {
+    local address=$1 port=53
+    if [[ $1 =~ ^([0-9.]+):([0-9]{1,5})$ || $1 =~ ^\[([^]]*:[^]]*)\]:([0-9]{1,5})$ ]]; then
+        address=${BASH_REMATCH[1]} port=${BASH_REMATCH[2]}
+    fi
+    is_address "$address" && ((10#$port <= 65535))
+}
+blank='[[:space:]]*' string='"([^"\]*)"'
+strings="\\[$blank($string$blank(,$blank$string$blank)*)?\\]"
+# OF-WHAT LIST: the addresses of a JSON list of strings, in `servers`.
+servers_of() {
+    local rest=$2
+    servers=()
+    [[ $rest =~ ^$blank$strings$blank$ ]] || by_hand "$1: not a list of strings"
+    while [[ $rest =~ $string(.*) ]]; do
+        servers+=("${BASH_REMATCH[1]}")
+        rest=${BASH_REMATCH[2]}
+        is_server "${servers[-1]}" || by_hand "$1: invalid nameserver: ${servers[-1]}"
+    done
+}
 upstream=/etc/resolv.conf stubs=
-if [[ $translate ]]; then
-    up=$(there configmap kube-dns -o 'jsonpath={.data.upstreamNameservers}' | tr -d '[]"\n' |
-        tr -s ', ' ' ')
-    stub_domains=$(there configmap kube-dns -o 'jsonpath={.data.stubDomains}' | tr -d ' \n')
-    federations=$(there configmap kube-dns -o 'jsonpath={.data.federations}')
-    [[ -z ${federations:-} ]] ||
-        say "federations of the ConfigMap kube-dns are left out: there is nothing like them today"
-    [[ -z ${up// /} ]] || upstream=$up
-    while [[ ${stub_domains:-} =~ \"([A-Za-z0-9._-]+)\":\[([^]]*)\] ]]; do
-        stub_domains=${stub_domains#*"${BASH_REMATCH[0]}"}
-        servers=$(tr -d '"' <<<"${BASH_REMATCH[2]}" | tr ',' ' ')
-        stubs+=$'\n'"${BASH_REMATCH[1]}:53 {
+declare -A stub=()
+translated() { # STUB-DOMAINS UPSTREAM-NAMESERVERS, of which each may be empty
+    local rest domain list
+    if [[ $2 ]]; then
+        servers_of upstreamNameservers "$2"
+        ((${#servers[@]} <= 3)) || by_hand "upstreamNameservers: cannot have more than three entries"
+        ((${#servers[@]} == 0)) || upstream=${servers[*]}
+    fi
+    [[ $1 ]] || return 0
+    [[ $1 =~ ^$blank\{$blank(.*[^[:space:]])$blank$ ]] || by_hand "stubDomains: not an object"
+    rest=${BASH_REMATCH[1]}
+    while [[ $rest =~ ^$blank$string$blank:$blank($strings)$blank(,.*|\}$) ]]; do
+        domain=${BASH_REMATCH[1]} list=${BASH_REMATCH[2]} rest=${BASH_REMATCH[-1]}
+        is_domain "$domain" || by_hand "stubDomains: invalid domain name: $domain"
+        servers_of "stubDomains: $domain" "$list"
+        ((${#servers[@]} > 0)) || by_hand "stubDomains: $domain: no nameserver"
+        stub[$domain]=${servers[*]}
+        [[ $rest == '}' || ! ${rest#,} =~ ^$blank\}$ ]] || by_hand "stubDomains: not an object"
+        rest=${rest#,}
+    done
+    [[ $rest == '}' ]] || by_hand "stubDomains: not an object of lists of strings"
+    for domain in $(printf '%s\n' "${!stub[@]}" | LC_ALL=C sort); do
+        stubs+=$'\n'"$domain:53 {
     errors
     cache 30
     loop
-    forward . $servers {
+    forward . ${stub[$domain]} {
         max_concurrent 1000
     }
 }"
     done
-    [[ ${upstream}${stubs} =~ ^[]A-Za-z0-9./:_\ {}$'\n'\[-]+$ ]] ||
-        fail "the ConfigMap kube-dns holds what no Corefile can: translate it by hand, and say -s"
+}
+if [[ $translate ]]; then
+    federations=$(there configmap kube-dns -o 'jsonpath={.data.federations}')
+    [[ -z ${federations:-} ]] ||
+        say "federations of the ConfigMap kube-dns are left out: there is nothing like them today"
+    stub_domains=$(there configmap kube-dns -o 'jsonpath={.data.stubDomains}')
+    upstreams=$(there configmap kube-dns -o 'jsonpath={.data.upstreamNameservers}')
+    translated "$stub_domains" "$upstreams"
 fi
 
 ours() {

@@ -8,6 +8,9 @@
 //! client of the API server not at all: what it fails at is told by `control::kube`, once.
 //! Fatal lines go to standard error through [`fatal`], whatever the level.
 //!
+//! Under systemd's journal a line begins with its priority (`<3>[ERROR] …`, sd-daemon(3)), which the
+//! journal takes away and keeps: `journalctl -p warning` finds what went wrong. JSON lines tell their level themselves.
+//!
 //! The last warnings and errors are kept for the status page.
 //!
 //! Costs: one allocation and one system call a line. The query path does not log (it tells a ring); what
@@ -16,8 +19,9 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
-use std::sync::PoisonError;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, PoisonError};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -121,7 +125,32 @@ pub fn print(lines: &str) {
 
 /// A reader that went away is no reason to stop serving: errors are ignored.
 fn write(lines: &str) {
-    drop(io::stdout().lock().write_all(lines.as_bytes()));
+    put(io::stdout().lock(), JOURNAL[0], lines);
+}
+
+fn put(mut to: impl io::Write, is_journal: bool, lines: &str) {
+    drop(match is_journal {
+        true => to.write_all(ranked(lines).as_bytes()),
+        false => to.write_all(lines.as_bytes()),
+    });
+}
+
+/// Whether standard output and standard error are streams to the journal: whoever started the process says
+/// of which file that is true (systemd.exec(5)), which may have been replaced since.
+static JOURNAL: LazyLock<[bool; 2]> = LazyLock::new(|| {
+    let named = std::env::var("JOURNAL_STREAM");
+    [1, 2].map(|descriptor| {
+        let file = std::fs::metadata(format!("/proc/self/fd/{descriptor}"));
+        file.is_ok_and(|file| named.as_ref() == Ok(&format!("{}:{}", file.dev(), file.ino())))
+    })
+});
+
+/// The lines, with the priority of each before it.
+fn ranked(lines: &str) -> String {
+    let levels = [("[ERROR]", "<3>"), ("[WARNING]", "<4>"), ("[INFO]", "<6>"), ("[DEBUG]", "<7>")];
+    let rank = |line: &str| levels.into_iter().find(|(level, _)| line.starts_with(level));
+    let parts = |line| [rank(line).map_or("", |(_, rank)| rank), line];
+    lines.split_inclusive('\n').flat_map(parts).collect()
 }
 
 /// Writes a log line where log lines go.
@@ -129,7 +158,7 @@ fn print_log(line: &str) {
     match APART.load(Ordering::Relaxed) {
         false => write(line),
         true if line.starts_with("[WARNING]") || line.starts_with("[ERROR]") => {
-            drop(io::stderr().lock().write_all(line.as_bytes()));
+            put(io::stderr().lock(), JOURNAL[1], line);
         }
         true => {}
     }
@@ -139,6 +168,7 @@ fn print_log(line: &str) {
 pub fn fatal(message: &dyn fmt::Display) {
     let line = match is_json() {
         true => said("ERROR", &message.to_string()),
+        false if JOURNAL[1] => format!("<3>{}\n", message.to_string().replace('\n', "\n<3>")),
         false => format!("{message}\n"),
     };
     drop(io::stderr().lock().write_all(line.as_bytes()));
@@ -296,6 +326,15 @@ mod tests {
         assert_eq!((&lines[0]["level"], &lines[0]["plugin"]), (&"WARN".into(), &"errors".into()));
         assert_eq!((&lines[1]["msg"], lines[1].get("plugin")), (&"plain".into(), None));
         assert!(lines[1]["time"].as_str().is_some_and(|time| time.ends_with('Z')));
+    }
+
+    #[test]
+    fn the_journal_is_told_how_much_lines_matter() {
+        let lines =
+            "[ERROR] plugin/errors: 2 a. A: lost\nmore\n[WARNING] w\n[INFO] i\n[DEBUG] d\n{}\n";
+        let told = "<3>[ERROR] plugin/errors: 2 a. A: lost\nmore\n<4>[WARNING] w\n<6>[INFO] i\n\
+                    <7>[DEBUG] d\n{}\n";
+        assert_eq!(ranked(lines), told);
     }
 
     #[test]

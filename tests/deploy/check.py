@@ -543,11 +543,10 @@ def image():
     rootfs = ROOT / "target/image/rootfs"
     if not rootfs.exists():
         print("skipped: deploy: what is in the image: `make image` has made none")
-    elif os.geteuid() != 0:
-        print("skipped: deploy: what is in the image: to run it needs root")
-    elif here("unshare"):
-        script = ROOT / "tests/deploy/image.py"
-        run("unshare", "--net", "--mount", sys.executable, script, rootfs)
+    elif command := apart("what is in the image", "--net", "--mount"):
+        run(*command, sys.executable, ROOT / "tests/deploy/image.py", rootfs)
+        done = run(*command, sys.executable, ROOT / "tests/deploy/container.py", rootfs.parent)
+        print(done.stdout, end="")
 
 
 def apart(what, *flags):
@@ -569,6 +568,15 @@ def package():
         print(done.stdout, end="")
 
 
+def service():
+    """The package's service lives where systemd is the first process."""
+    if not here("dpkg-deb"):
+        return
+    if command := apart("the service where systemd is the first process", "--net", "--mount"):
+        done = run(*command, sys.executable, ROOT / "tests/deploy/service.py", CORELANE)
+        print(done.stdout, end="")
+
+
 def seccomp():
     """The profile holds what the program does, and the program works beneath it."""
     flags = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -577,7 +585,7 @@ def seccomp():
         print(done.stdout, end="")
 
 
-for check in (kustomize, script, chart, observability, units, image, package, seccomp):
+for check in (kustomize, script, chart, observability, units, image, package, service, seccomp):
     check()
 for line in faults:
     print(line)

@@ -186,4 +186,91 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
     }
+
+    /// What `deploy/deploy.sh` makes of the same texts: the servers of domains, and of all else. `None`: it
+    /// refuses them.
+    fn by_the_script(folder: &Path, stubs: &str, upstreams: &str) -> Option<KubeDns> {
+        for (name, text) in [("stubDomains", stubs), ("upstreamNameservers", upstreams)] {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/deploy.sh");
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let mut command = std::process::Command::new(script);
+        let done = command.args(["-i", "10.96.0.10"]).env("PATH", path).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        let text = String::from_utf8(done.stdout).unwrap();
+        if done.status.code() == Some(2) {
+            assert!(text.is_empty() && said.contains("the ConfigMap kube-dns: "), "{said}");
+            return None;
+        }
+        assert!(done.status.success(), "{said}");
+        let (mut found, mut zone) = (KubeDns::default(), "");
+        for line in text.lines().skip_while(|line| !line.contains("Corefile: |")) {
+            let servers =
+                line.trim().strip_prefix("forward . ").map(|rest| rest.trim_end_matches(" {"));
+            let servers = servers.map(|text| text.split(' ').map(str::to_owned).collect());
+            let key = line.trim().strip_suffix(":53 {").filter(|key| !key.contains(' '));
+            match (key, servers) {
+                (Some(key), _) => zone = key,
+                (None, Some(servers)) if zone == "." => found.upstreams = servers,
+                (None, Some(servers)) => drop(found.stubs.insert(zone.to_owned(), servers)),
+                (None, None) => {}
+            }
+        }
+        found.upstreams.retain(|server| server != "/etc/resolv.conf");
+        Some(found)
+    }
+
+    #[test]
+    fn the_script_that_deploys_translates_alike() {
+        const KUBECTL: &str = "#!/bin/sh\ncase $* in *.data.*) name=${*##*.data.}; \
+                               cat \"${0%/*}/${name%?}\" 2>/dev/null ;; esac; true\n";
+        let folder = std::env::temp_dir().join(format!("corelane-script-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("kubectl"), KUBECTL).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.join("kubectl"), mode).unwrap();
+        for (stubs, upstreams, is_taken) in [
+            ("{}", "[]", true),
+            (r#"{"corp.example": ["10.0.0.1"]}"#, r#"["192.0.2.1"]"#, true),
+            (
+                "{\n  \"b.test\" : [ \"10.0.0.1\" , \"10.0.0.2:5353\" ] ,\n  \
+                 \"a.test\":[\"fd00::1\",\"[2001:db8::1]:53\"]\n}\n",
+                " [\"192.0.2.1\",\n\"::ffff:192.0.2.2\", \"[fd00::2]:5300\"]\n",
+                true,
+            ),
+            (r#"{"a.test": ["10.0.0.1"], "a.test": ["10.0.0.2"]}"#, "[]", true),
+            (r#"{"1.10.in-addr.arpa": ["1:2:3:4:5:6:7:8", "1::", "::"]}"#, "[]", true),
+            ("{", "[]", false),
+            ("[]", "[]", false),
+            ("{}", "{}", false),
+            ("{},", "[]", false),
+            (r#"{"a.test": ["10.0.0.1"],}"#, "[]", false),
+            (r#"{"a.test": ["10.0.0.1"] "b.test": ["10.0.0.1"]}"#, "[]", false),
+            (r#"{"a.test": ["10.0.0.1",]}"#, "[]", false),
+            (r#"{"a.test": "10.0.0.1"}"#, "[]", false),
+            (r#"{"a.test": []}"#, "[]", false),
+            (r#"{"a b": ["10.0.0.1"]}"#, "[]", false),
+            (r#"{"a..test": ["10.0.0.1"]}"#, "[]", false),
+            (r#"{"-a.test": ["10.0.0.1"]}"#, "[]", false),
+            (r#"{"A.test": ["10.0.0.1"]}"#, "[]", false),
+            (r#"{"a.test": ["ns.example"]}"#, "[]", false),
+            (r#"{"a.test": ["10.0.0.1 }"]}"#, "[]", false),
+            (r#"{"a.test": ["10.0.0.1:65536"]}"#, "[]", false),
+            (r#"{"a.test": ["10.0.0.256"]}"#, "[]", false),
+            (r#"{"a.test": ["1::2::3"]}"#, "[]", false),
+            (r#"{"a.test": ["1:2:3:4:5:6:7"]}"#, "[]", false),
+            (r#"{"a.test": [":1::2"]}"#, "[]", false),
+            (r#"{"a.test": ["[fd00::1]"]}"#, "[]", false),
+            ("{}", r#"["/etc/resolv.conf"]"#, false),
+            ("{}", r#"["192.0.2.1" "192.0.2.2"]"#, false),
+            ("{}", r#"["192.0.2.1"] more"#, false),
+            ("{}", r#"["192.0.2.1","192.0.2.2","192.0.2.3","192.0.2.4"]"#, false),
+        ] {
+            let here = KubeDns::parse(Some(stubs), Some(upstreams)).ok();
+            assert_eq!(here.is_some(), is_taken, "{stubs} {upstreams}");
+            assert_eq!(by_the_script(&folder, stubs, upstreams), here, "{stubs} {upstreams}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
