@@ -178,8 +178,8 @@ class Load:
             try:
                 reply = one(struct.pack(">H", number) + QUESTION)
             except OSError as error:
-                reply = b""
                 self.faults.append(f"{one.__name__}: {error}")
+                return
             if reply[:2] + reply[-4:] != struct.pack(">H", number) + bytes([192, 0, 2, 1]):
                 self.faults.append(f"{one.__name__}: {reply!r}")
             self.answers += 1
