@@ -16,7 +16,7 @@
 //!   zone files. The zone's name is **TEMPLATE**, in which `{1}` stands for what the first group of
 //!   the expression matched; by default `db\.(.*)` and `{1}`: `db.example.org` is the zone
 //!   example.org. The expression is Go's, not anchored, has at least one group and at most 10,000
-//!   octets. A relative path starts at `root`. DIR may be a symbolic link, directories below it may
+//!   octets. A relative path starts at `root`, where files are looked for without this line. DIR may be a symbolic link, directories below it may
 //!   not. Of several files for one zone the first in order of their paths is served.
 //! * `reload`: how often the directory is looked at (a Go duration, default 60s, 0 for never): new
 //!   files are served, those that are gone no more. A zone is loaded again when the serial of its SOA
@@ -93,7 +93,7 @@ impl Directive for Auto {
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
         let mut auto = Self {
             within: None,
-            directory: PathBuf::new(),
+            directory: lines.path("."),
             place: None,
             pattern: Pattern::usual().map_err(|message| CorefileError::plain(None, message))?,
             reload: Duration::from_secs(60),

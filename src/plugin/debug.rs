@@ -29,7 +29,10 @@ impl Directive for Debug {
     const NAME: &'static str = "debug";
 
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
-        lines.stanzas().iter().try_for_each(|stanza| lines.no_args(*stanza))?;
+        for stanza in lines.stanzas() {
+            lines.no_args(*stanza)?;
+            lines.no_block(stanza)?;
+        }
         Ok(Self)
     }
 

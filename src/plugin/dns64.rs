@@ -139,6 +139,8 @@ impl Prefix {
     }
 }
 
+const OPTIONS: &[&str] = &["prefix", "translate_all", "allow_ipv4"];
+
 /// The directive.
 pub struct Dns64 {
     prefix: Prefix,
@@ -164,13 +166,20 @@ impl Directive for Dns64 {
             }
             for option in &stanza.options {
                 match option.name.text.as_str() {
-                    "prefix" => this.prefix = Prefix::parse(lines, lines.one_arg(option)?)?,
-                    "translate_all" => this.translate_all = true,
-                    "allow_ipv4" => this.allow_ipv4 = true,
-                    _ => {
-                        let known = ["prefix", "translate_all", "allow_ipv4"];
-                        return Err(lines.unknown_option(&option.name, &known));
+                    "prefix" => match &option.args[..] {
+                        [prefix] => this.prefix = Prefix::parse(lines, prefix)?,
+                        [] => return Err(lines.arg_err(&option.name)),
+                        [_, extra, ..] => return Err(lines.unknown_option(extra, OPTIONS)),
+                    },
+                    "translate_all" => {
+                        lines.alone(option)?;
+                        this.translate_all = true;
                     }
+                    "allow_ipv4" => {
+                        lines.alone(option)?;
+                        this.allow_ipv4 = true;
+                    }
+                    _ => return Err(lines.unknown_option(&option.name, OPTIONS)),
                 }
             }
         }

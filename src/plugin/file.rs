@@ -50,6 +50,7 @@
 //! * The TTL of a negative answer's SOA is at most its MINIMUM field (RFC 2308 section 3).
 //! * `$GENERATE`, all types of the registry and unknown types (RFC 3597) are read.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -94,7 +95,10 @@ impl Directive for File {
             for option in &stanza.options {
                 match option.name.text.as_str() {
                     "fallthrough" => fallthrough = lines.fallthrough(option),
-                    "reload_by_mtime" => by_mtime = true,
+                    "reload_by_mtime" => {
+                        lines.alone(option)?;
+                        by_mtime = true;
+                    }
                     "upstream" => {}
                     "reload" => {
                         let Some(time) = option.args.first() else {
@@ -223,6 +227,14 @@ impl Watched {
         }
         match Zone::load(&self.path, &self.origin) {
             Ok(zone) => self.zone = Some(Arc::new(zone)),
+            // Not what will be there some day: something else is in its place.
+            Err(ZoneError::Read(path, error)) if error.kind() == ErrorKind::IsADirectory => {
+                let (path, origin) = (path.display(), self.origin.to_string());
+                return Err(format!(
+                    "failed to parse file \"{path}\" for origin {origin} with error read {path}: \
+                     is a directory"
+                ));
+            }
             Err(error @ ZoneError::Read(..)) if !self.reload.is_zero() => {
                 let again = format_duration(self.reload);
                 tracing::warn!(

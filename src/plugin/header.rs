@@ -10,8 +10,8 @@
 //! }
 //! ```
 //!
-//! Rules of `query` act on the query before the plugins below see it, those of `response` on their
-//! reply, each in the order given. `aa` is authoritative answer, `ra` recursion available, `rd`
+//! Rules of `query` act on the query before the plugins below see it (*forward* sends it on so), those
+//! of `response` on their reply, each in the order given. `aa` is authoritative answer, `ra` recursion available, `rd`
 //! recursion desired.
 //!
 //! ## Examples
@@ -77,7 +77,7 @@ impl Directive for Header {
             }
         }
         let last = lines.stanzas().last();
-        Err(lines.arg_err(&last.expect("a directive has a use").name))
+        Err(lines.arg_err(&last.expect("a directive has a use").last))
     }
 
     fn compile(self, _site: &mut Site<'_>) -> Result<Compiled, SetupError> {

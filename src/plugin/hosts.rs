@@ -143,7 +143,7 @@ impl Directive for Hosts {
         }
         if options.unsupported && options.fallthrough.zones().is_empty() {
             let words = "fallthrough_unsupported requires fallthrough";
-            return Err(lines.parse_err(&stanza.name, words));
+            return Err(lines.parse_err(&stanza.last, words));
         }
         Ok(Self {
             path: file.map_or_else(|| PathBuf::from("/etc/hosts"), |file| lines.path(&file.text)),

@@ -33,7 +33,7 @@ impl Directive for Metadata {
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
         match lines.stanzas() {
             [_, second, ..] => Err(lines.arg_err(&second.name)),
-            [only] if only.has_block => Err(lines.arg_err(&only.name)),
+            [only] if !only.options.is_empty() => Err(lines.arg_err(&only.options[0].name)),
             _ => Ok(Self),
         }
     }

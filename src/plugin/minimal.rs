@@ -32,9 +32,11 @@ impl Directive for Minimal {
     const NAME: &'static str = "minimal";
 
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
-        let stanza = lines.only_one()?;
-        lines.no_args(stanza)?;
-        lines.no_block(stanza)?;
+        // As in CoreDNS, only the first use is looked at.
+        if let Some(stanza) = lines.stanzas().first() {
+            lines.no_args(*stanza)?;
+            lines.no_block(stanza)?;
+        }
         Ok(Self)
     }
 

@@ -72,6 +72,9 @@ impl Directive for Multisocket {
             [_, second, ..] => return Err(lines.arg_err(&second.name)),
             [] => return Ok(Self { count: None, steering: None }),
         };
+        if stanza.has_block && stanza.options.is_empty() {
+            lines.no_block(stanza)?;
+        }
         Ok(Self { count: count(lines, stanza)?, steering: steering(lines, stanza)? })
     }
 

@@ -36,6 +36,11 @@ impl Directive for Nsid {
 
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
         let stanza = lines.only_one()?;
+        if stanza.has_block {
+            // CoreDNS takes the brace for a second use.
+            let words = "this plugin can only be used once per Server Block: it takes no block";
+            return Err(lines.err(&stanza.name, words));
+        }
         let words: Vec<&str> = stanza.args.iter().map(|arg| arg.text.as_str()).collect();
         let host = sys::hostname().to_string_lossy().into_owned();
         let data = match words.is_empty() {

@@ -37,7 +37,8 @@ impl Directive for Root {
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
         let mut path = PathBuf::new();
         for stanza in lines.stanzas() {
-            let Some(arg) = stanza.args.first() else { return Err(lines.arg_err(&stanza.name)) };
+            let arg = lines.one_arg(*stanza)?;
+            lines.no_block(stanza)?;
             path = PathBuf::from(&arg.text);
             match path.metadata() {
                 Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -39,8 +39,8 @@ impl Directive for Shed {
     fn parse(lines: &Lines<'_>) -> Result<Self, CorefileError> {
         let stanza = lines.only_one()?;
         lines.no_args(stanza)?;
-        if stanza.has_block {
-            return Err(lines.parse_err(&stanza.name, "shed takes no options"));
+        if let Some(option) = stanza.options.first() {
+            return Err(lines.parse_err(&option.name, "shed takes no options"));
         }
         for key in &lines.block().keys {
             if key.transport != Transport::Dns {

@@ -37,7 +37,7 @@
 use std::time::Duration;
 
 use super::{Compiled, CorefileError, Directive, Facts, Lines, SetupError, Site};
-use crate::control::corefile::{OptionLine, format_duration};
+use crate::control::corefile::{OptionLine, Token, format_duration};
 use crate::snapshot::Timeouts as Values;
 
 const OPTIONS: &[&str] = &["read", "write", "idle", "maxtcpqueries"];
@@ -56,7 +56,7 @@ impl Directive for Timeouts {
             lines.no_args(*stanza)?;
             if stanza.options.is_empty() {
                 let words = "timeouts block with no timeouts specified";
-                return Err(lines.parse_err(&stanza.name, words));
+                return Err(lines.parse_err(&stanza.last, words));
             }
             for option in &stanza.options {
                 set(lines, option, &mut values)?;
@@ -95,12 +95,21 @@ fn set(lines: &Lines<'_>, option: &OptionLine, values: &mut Values) -> Result<()
         };
         return Ok(());
     }
-    let time = lines
-        .seconds_or_duration(arg)
-        .map_err(|_| lines.parse_err(arg, format!("failed to parse duration '{text}'")))?;
-    if time < Duration::from_secs(1) || time > Duration::from_secs(24 * 3600) {
+    // A length of time may be less than none: that is no fault of form.
+    let (form, sign) = match text.strip_prefix('-') {
+        Some(form) => (Token { text: form.to_owned(), ..arg.clone() }, "-"),
+        None => (arg.clone(), ""),
+    };
+    let time = lines.seconds_or_duration(&form).map_err(|_| {
+        // CoreDNS says the unit that it has added.
+        let unit = if form.text.bytes().all(|octet| octet.is_ascii_digit()) { "s" } else { "" };
+        lines.parse_err(arg, format!("failed to parse duration '{text}{unit}'"))
+    })?;
+    let within = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    if !sign.is_empty() || !within.contains(&time) {
         let shown = format_duration(time);
-        let words = format!("timeout provided '{shown}' needs to be between 1 second and 24 hours");
+        let words =
+            format!("timeout provided '{sign}{shown}' needs to be between 1 second and 24 hours");
         return Err(lines.parse_err(arg, words));
     }
     let place = match option.name.text.as_str() {

@@ -127,7 +127,7 @@ impl Directive for Transfer {
                 }
             }
             if !rule.anyone && rule.to.is_empty() {
-                return Err(lines.parse_err(&stanza.name, "'to' is required"));
+                return Err(lines.parse_err(&stanza.last, "'to' is required"));
             }
             rules.push(rule);
         }

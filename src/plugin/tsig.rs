@@ -28,7 +28,7 @@
 //!
 //!   The algorithm is not looked at: a key is good for every one.
 //! * `require`: queries of these types must be signed: REFUSED if they are not. `all` or `none` (the
-//!   default) may stand instead.
+//!   default) may stand instead; `all` stays, whatever `require` comes after it.
 //! * `require_opcode`: likewise by opcode: `QUERY`, `IQUERY`, `STATUS`, `NOTIFY`, `UPDATE`.
 //!
 //! Keys are those of the listener: a query may be signed with a key of any block that listens at the
@@ -100,24 +100,27 @@ impl<T: PartialEq> Required<T> {
         }
     }
 
-    /// Reads `all`, `none` or a list of names, of which `number` knows the numbers.
+    /// Reads `all`, `none` or a list of names, of which `number` knows the numbers. Once `all` was
+    /// said it stays, as in CoreDNS.
     fn read(
+        self,
         lines: &Lines<'_>,
         option: &OptionLine,
         what: &str,
         number: impl Fn(&str) -> Option<T>,
     ) -> Result<Self, CorefileError> {
-        match lines.some_args(option)? {
-            [all, ..] if all.text == "all" => Ok(Self::All),
-            [none, ..] if none.text == "none" => Ok(Self::Some(Vec::new())),
+        let read = match lines.some_args(option)? {
+            [all, ..] if all.text == "all" => Self::All,
+            [none, ..] if none.text == "none" => Self::Some(Vec::new()),
             names => {
                 let read = |name: &Token| {
                     let unknown = || fault(lines, name, &format!("unknown {what} '{}'", name.text));
                     number(&name.text).ok_or_else(unknown)
                 };
-                names.iter().map(read).collect::<Result<_, _>>().map(Self::Some)
+                Self::Some(names.iter().map(read).collect::<Result<_, _>>()?)
             }
-        }
+        };
+        Ok(if matches!(self, Self::All) { self } else { read })
     }
 }
 
@@ -165,11 +168,11 @@ impl Directive for Tsig {
                 }
                 "require" => {
                     let known = |text: &str| rtype::parse(text).filter(|_| is_upper(text));
-                    tsig.types = Required::read(lines, option, "query type", known)?;
+                    tsig.types = tsig.types.read(lines, option, "query type", known)?;
                 }
                 "require_opcode" => {
                     let known = |text: &str| opcode::parse(text).filter(|_| is_upper(text));
-                    tsig.opcodes = Required::read(lines, option, "opcode", known)?;
+                    tsig.opcodes = tsig.opcodes.read(lines, option, "opcode", known)?;
                 }
                 word => {
                     let why = format!("unknown property '{word}'");

@@ -419,9 +419,9 @@ impl<'z, 'a> Answering<'z, 'a> {
             self.additional(node, &set, &[]);
             return Ok(Kind::Answer);
         }
-        // CoreDNS has NS records here unless nothing at all stands at the name. A validator needs
-        // the SOA and a proof (RFC 4035 section 3.1.3.1).
-        let is_empty = node.sets().next().is_none();
+        // CoreDNS has NS records here unless nothing at all stands at the name, or it is those that
+        // are asked for. A validator needs the SOA and a proof (RFC 4035 section 3.1.3.1).
+        let is_empty = node.sets().next().is_none() || self.question.rtype == NS;
         if is_empty || self.dnssec_ok && self.zone.is_signed() {
             self.authority_soa()?;
             self.prove(Proof::NoData { name: node.prefix() })?;

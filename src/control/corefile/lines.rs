@@ -149,15 +149,20 @@ impl<'a> Lines<'a> {
     /// No block.
     ///
     /// # Errors
-    /// At the first option, or at the directive if its block is empty.
+    /// At the directive.
     pub fn no_block(&self, stanza: &Stanza) -> Result<(), CorefileError> {
-        match stanza.options.first() {
-            Some(option) => Err(self.unknown_option(&option.name, &[])),
-            None if stanza.has_block => {
-                Err(self.parse_err(&stanza.name, "Unexpected token '{', expecting argument"))
-            }
-            None => Ok(()),
+        match stanza.has_block {
+            true => Err(self.parse_err(&stanza.name, "Unexpected token '{', expecting argument")),
+            false => Ok(()),
         }
+    }
+
+    /// An option without a value.
+    ///
+    /// # Errors
+    /// At what follows it: CoreDNS takes that for one more option.
+    pub fn alone(&self, option: &OptionLine) -> Result<(), CorefileError> {
+        option.args.first().map_or(Ok(()), |extra| Err(self.unknown_option(extra, &[])))
     }
 
     /// Exactly one argument.

@@ -30,6 +30,8 @@ pub struct Stanza {
     pub options: Vec<OptionLine>,
     /// A `{` opened a block, maybe an empty one.
     pub has_block: bool,
+    /// The token that ends the use: what is missing is noticed there.
+    pub last: Token,
 }
 
 /// All stanzas of a server block, in file order.
@@ -37,7 +39,7 @@ pub(super) fn stanzas(directives: Vec<Directive>) -> Vec<Stanza> {
     let mut ordered: Vec<(usize, Stanza)> = Vec::new();
     for Directive { name, uses } in directives {
         for (order, tokens) in uses {
-            let mut tokens = Tokens { rest: tokens.into_iter().peekable(), line: None };
+            let mut tokens = Tokens { rest: tokens.into_iter().peekable(), last: None };
             while let Some(stanza) = stanza(&name, &mut tokens) {
                 ordered.push((order, stanza));
             }
@@ -47,23 +49,24 @@ pub(super) fn stanzas(directives: Vec<Directive>) -> Vec<Stanza> {
     ordered.into_iter().map(|(_, stanza)| stanza).collect()
 }
 
-/// Tokens to come, and where the last one ended.
+/// Tokens to come, and the last one.
 struct Tokens {
     rest: std::iter::Peekable<std::vec::IntoIter<Token>>,
-    line: Option<(std::sync::Arc<str>, u32)>,
+    last: Option<Token>,
 }
 
 impl Tokens {
     fn next(&mut self) -> Option<Token> {
         let token = self.rest.next()?;
-        self.line = Some((token.place.file.clone(), token.last_line()));
+        self.last = Some(token.clone());
         Some(token)
     }
 
     /// The next token, if it stands on the line of the last one.
     fn same_line(&mut self) -> Option<&Token> {
-        let (file, line) = self.line.as_ref()?;
-        self.rest.peek().filter(|next| next.place.file == *file && next.place.line == *line)
+        let last = self.last.as_ref()?;
+        let (file, line) = (&last.place.file, last.last_line());
+        self.rest.peek().filter(|next| next.place.file == *file && next.place.line == line)
     }
 
     /// Up to the end of the line, or to a `{`.
@@ -100,5 +103,6 @@ fn stanza(directive: &str, tokens: &mut Tokens) -> Option<Stanza> {
             }
         }
     }
-    Some(Stanza { directive: directive.to_owned(), name, args, options, has_block })
+    let last = tokens.last.clone().unwrap_or_else(|| name.clone());
+    Some(Stanza { directive: directive.to_owned(), name, args, options, has_block, last })
 }

@@ -1,4 +1,5 @@
-//! Every walk ends: bounds of questions, waits, frames and memory; a panic; a rewritten reply.
+//! Every walk ends: bounds of questions, waits, frames and memory; a panic; a rewritten reply; a
+//! query that is a header alone.
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Name as TheirName, RData};
@@ -38,6 +39,15 @@ fn answering(last: u8) -> Probe {
         answer(cx, last);
         Step::Up
     })
+}
+
+#[test]
+fn a_bare_header_gets_one_back() {
+    let ground = Ground::new(1);
+    let mut bench = ground.worker(0, ground.snapshot(1, vec![("a.", vec![answering(1).into()])]));
+    bench.ask(&[(udp(1), vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0])]);
+    let (_, reply, _) = bench.out.replies.pop().expect("a reply");
+    assert_eq!(reply, [7, 7, 0x81, 2, 0, 0, 0, 0, 0, 0, 0, 0], "SERVFAIL, and no question");
 }
 
 #[test]

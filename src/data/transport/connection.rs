@@ -390,7 +390,7 @@ impl Connection {
                     rest = after;
                 }
                 Front::Part => break,
-                Front::Empty => self.reading.set(false),
+                Front::Empty(after) => rest = after,
             }
         }
         rest

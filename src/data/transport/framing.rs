@@ -9,15 +9,15 @@ pub enum Front<'b> {
     Message(&'b [u8], &'b [u8]),
     /// The beginning of one, or nothing.
     Part,
-    /// A length of zero: no DNS message is empty, so what follows cannot be trusted to be framed.
-    Empty,
+    /// A length of zero, and what follows it. No DNS message is empty, so there is nothing to answer.
+    Empty(&'b [u8]),
 }
 
 /// Reads what stands at the front.
 pub fn front(bytes: &[u8]) -> Front<'_> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<2>() else { return Front::Part };
     match u16::from_be_bytes(*prefix) {
-        0 => Front::Empty,
+        0 => Front::Empty(rest),
         len => match rest.split_at_checked(usize::from(len)) {
             Some((message, rest)) => Front::Message(message, rest),
             None => Front::Part,
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_length_of_zero_is_no_message() {
-        assert_eq!(front(&[0, 0, 0, 1, 5]), Front::Empty);
+        assert_eq!(front(&[0, 0, 0, 1, 5]), Front::Empty(&[0, 1, 5]));
     }
 
     #[test]

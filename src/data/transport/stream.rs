@@ -8,8 +8,8 @@
 //! Guarantees: every query that was taken is answered unless the turn passes it or the client is
 //! gone; what a client does not take, or a peer sends faster than we answer, stops our reading
 //! instead of growing a buffer; connections are bounded per listener and per client address. A
-//! connection is closed when it is idle, when its message does not get whole, when it does not take
-//! its replies (RFC 7766 section 6.2.3), and at a length of zero.
+//! connection is closed when it is idle, when its message does not get whole, and when it does
+//! not take its replies (RFC 7766 section 6.2.3). A length of zero is passed over.
 //!
 //! Cost: a wake-up, a read and a write for a burst of queries, whatever their number; no timer for
 //! a message (a sweep four times a second while there are connections); no allocation in the

@@ -275,6 +275,11 @@ impl Turn {
         }
         self.exchange_buffers(lane);
         self.progress.lent = false;
+        if view.question.is_none() && lane.output_len > 0 {
+            // A bare header gets one back.
+            let message = &lane.input[..lane.input_len];
+            lane.output_len = write_failure(rcode::SERVFAIL, message, None, &mut lane.output);
+        }
         self.shrink();
         if settled == Settled::Silent {
             outlet.pass(&lane.client);

@@ -55,7 +55,9 @@ pub fn compose(
     let asked = &level.asked;
     let flags = Flags::default()
         .with_opcode(asked.flags.opcode())
+        .with_aa(asked.flags.aa())
         .with_rd(asked.flags.rd())
+        .with_ra(asked.flags.ra())
         .with_ad(asked.flags.ad())
         .with_cd(asked.flags.cd());
     let question = level.question();
@@ -205,6 +207,7 @@ pub fn restore_case(message: &mut [u8], name: Name<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::chain::Asked;
     use crate::wire::NameBuf;
 
     fn question(name: &str) -> Vec<u8> {
@@ -279,6 +282,17 @@ mod tests {
             let question = question_of(&out).expect("a question");
             assert_eq!(print, fingerprint(question, 0, &keys));
         }
+    }
+
+    #[test]
+    fn flags_go_as_the_plugins_left_them() {
+        let mut level = Level::new(vec![0; 512].into_boxed_slice());
+        let name = NameBuf::parse("example.org.").expect("a name");
+        let flags = Flags::default().with_aa(true).with_ra(true).with_cd(true);
+        level.open(name.as_name(), 1, 1, Asked { flags, ..Asked::default() });
+        let mut out = Vec::new();
+        compose(&level, &[], 7, None, &Keys::default(), &mut out);
+        assert_eq!(Flags::read(&out), flags);
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl<S: Messages> Carried<S> {
             inbox.put_message(channel, message);
             rest = after;
         }
-        let sound = framing::front(rest) != Front::Empty;
+        let sound = !matches!(framing::front(rest), Front::Empty(_));
         let used = if held { self.read.len() } else { bytes.len() } - rest.len();
         match held {
             true => drop(self.read.drain(..used)),

@@ -93,6 +93,9 @@ impl Watched {
         const CANNOT_OPEN: &str = "weight file open error";
         match self.read() {
             Ok(weights) => Ok(weights.unwrap_or_default()),
+            Err(Fault::Open(error)) if error.kind() == io::ErrorKind::IsADirectory => {
+                Err(format!("read {}: is a directory", self.path.display()))
+            }
             Err(Fault::Open(_)) if !self.reload.is_zero() => {
                 let again = format_duration(self.reload);
                 tracing::warn!(

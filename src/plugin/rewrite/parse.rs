@@ -91,7 +91,8 @@ impl Draft {
             ("cname", _) => Does::Cname(Box::new(self.cname_rule(words, args)?)),
             ("rcode", _) => self.rcode_rule(words, args)?,
             (other, _) => {
-                let error = words.lines.err(words.word, format!("invalid rule type {other:?}"));
+                let message = format!("invalid rule type {:?}", words.word.text);
+                let error = words.lines.err(words.word, message);
                 return Err(error.suggesting(other, FIELDS));
             }
         })
@@ -117,6 +118,11 @@ impl Draft {
         let (auto, answers) = self.answer_rules(words, &how, rest)?;
         let change = match how.as_str() {
             "regex" => self.regex_change(words.lines, from, to, &normal(&to.text))?,
+            // As in CoreDNS, though no expression is made of it.
+            "exact" if regexp::compile(&to.text).is_err() => {
+                let message = format!("invalid regex matching pattern: {}", to.text);
+                return Err(words.lines.err(to, message));
+            }
             how => change(how, &normal(&from.text), &normal(&to.text)),
         };
         let back = match how.as_str() {
