@@ -48,6 +48,10 @@
 //! * A name that exists only because there are names below it is never answered from a wildcard
 //!   (RFC 4592 section 2.2.2).
 //! * The TTL of a negative answer's SOA is at most its MINIMUM field (RFC 2308 section 3).
+//! * A question for ANY is answered with one of the name's record sets (RFC 8482 section 4.1); CoreDNS
+//!   says that there are none.
+//! * The SOA record has to stand at the zone's apex (RFC 1035 section 5.2); CoreDNS takes one from
+//!   anywhere in the file.
 //! * `$GENERATE`, all types of the registry and unknown types (RFC 3597) are read.
 
 use std::io::ErrorKind;
