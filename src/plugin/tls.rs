@@ -25,14 +25,13 @@
 //!   captured. Whoever has it can read everything: only for looking for faults.
 //!
 //! TLS 1.2 and 1.3 are spoken; sessions are resumed by tickets. The files are looked at every 30 s and at
-//! every reload: connections that come later see a renewed certificate. One that cannot be used is
-//! told in the log, and what was read before is shown. **CA** is read with the Corefile.
+//! every reload: connections that come later see a renewed certificate. One that cannot be used is told
+//! in the log, and what was read before is shown. **CA** is read with the Corefile.
 //!
 //! Of several `tls` in a block the last one decides, and of blocks that share an address the first with a
-//! certificate. Keys with `dns://` in the
-//! same block are not touched. On a connection everything is as over TCP: time-outs and bounds are those
-//! of `timeouts`. It takes some 9 KiB of memory. Handshakes take turns, so that queries by UDP are not kept waiting by many who
-//! connect.
+//! certificate. Keys with `dns://` in the same block are not touched. On a connection, which takes some
+//! 9 KiB of memory, everything is as over TCP: time-outs and bounds are those of `timeouts`. Handshakes
+//! take turns, so that queries by UDP are not kept waiting by many who connect.
 //!
 //! ## Metrics
 //!

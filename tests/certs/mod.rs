@@ -1,4 +1,5 @@
 //! Authorities and certificates, made for one test.
+#![allow(dead_code, reason = "each test program needs some of it")]
 
 use std::sync::Arc;
 
