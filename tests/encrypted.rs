@@ -268,6 +268,15 @@ fn sessions_are_resumed_and_a_renewed_certificate_is_shown_to_who_comes_later() 
 }
 
 #[test]
+fn secrets_are_written_where_they_are_wanted() {
+    let server = Server::start("keys", "{\n keylog secrets\n }");
+    ask(&mut server.connect(&server.client(None)), 1).unwrap();
+    let text = std::fs::read_to_string(server.folder.join("secrets")).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("SERVER_TRAFFIC_SECRET_0 ")), "{text}");
+    assert!(text.lines().all(|line| line.split(' ').count() == 3), "{text}");
+}
+
+#[test]
 fn many_who_connect_at_once_are_all_served() {
     let server = Arc::new(Server::start("many", ""));
     let client = server.client(None);
