@@ -40,7 +40,8 @@ pub enum Command {
     Doctor(Doctor),
     /// `migrate`: an older Corefile as today's.
     Migrate(PathBuf),
-    /// `help`: a plugin's manual; without one the usage and the list of plugins.
+    /// `help`: a plugin's manual or a sub-command's arguments; without a word the usage and the list of
+    /// plugins.
     Help(Option<String>),
     /// `-version`: print [`super::version::text`].
     Version,
@@ -313,27 +314,51 @@ struct Flags {
 #[command(name = "corelane", no_binary_name = true, disable_help_subcommand = true)]
 enum SubCommand {
     /// Read a Corefile and tell all its faults; status 1 if there are some
+    #[command(
+        after_help = "Exit status 0: the Corefile would be loaded, 1: it would not, 2: the arguments are wrong"
+    )]
     Check(Check),
     /// Tell what a change of a Corefile means; status 1 if it means something
+    #[command(
+        after_help = "Exit status 0: both mean the same, 1: they do not, 2: one of them cannot be loaded"
+    )]
     Diff(Diff),
     /// Tell the way of a question: which block, which plugin said what, who was asked, how long it took
+    #[command(
+        after_help = "Exit status 0: a reply was sent, 1: none was, or nothing could be asked, 2: the \
+                            arguments are wrong. A server that does not answer is given up after two minutes"
+    )]
     Explain(Explain),
     /// Find out why pods cannot resolve names, step by step; status 1 if there is a cause
+    #[command(
+        after_help = "Exit status 0: no cause was found, 1: one was, 2: the arguments are wrong"
+    )]
     Doctor(Doctor),
     /// Print queries for a load test, made from the services of a cluster
+    #[command(
+        after_help = "Exit status 0: queries were printed, 1: there are none, 2: the arguments are wrong"
+    )]
     Queries(Queries),
     /// Show who asks a running server, and for what
+    #[command(
+        after_help = "Exit status 0, or 1: the server does not answer within ten seconds, 2: the arguments are \
+                            wrong"
+    )]
     Top(Top),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
+    #[command(
+        after_help = "Exit status 0: nothing is left to do, 1: something is, 2: the arguments are wrong"
+    )]
     Migrate {
         /// The Corefile; - is standard input
         #[arg(default_value = "Corefile")]
         file: PathBuf,
     },
-    /// Print a plugin's manual
+    /// Print a plugin's manual, or the arguments of a sub-command
     Help {
-        /// The plugin's name
-        plugin: Option<String>,
+        /// The name of either
+        #[arg(value_name = "PLUGIN")]
+        subject: Option<String>,
     },
 }
 
@@ -356,7 +381,7 @@ pub fn parse(
                 Ok(SubCommand::Queries(queries)) => Ok(Command::Queries(queries)),
                 Ok(SubCommand::Top(top)) => Ok(Command::Top(top)),
                 Ok(SubCommand::Migrate { file }) => Ok(Command::Migrate(file)),
-                Ok(SubCommand::Help { plugin }) => Ok(Command::Help(plugin)),
+                Ok(SubCommand::Help { subject }) => Ok(Command::Help(subject)),
                 Err(error) => Err(Ended {
                     message: error.to_string().trim_end().to_owned(),
                     status: u8::try_from(error.exit_code()).unwrap_or(2),
@@ -399,11 +424,18 @@ pub fn usage(program: &str) -> String {
             "queries" => "[--from-cluster | --manifests PATH...] [--outside NAME...]",
             "top" => "[--server ADDRESS]",
             "migrate" => "[FILE]",
-            _ => "[PLUGIN]",
+            _ => "[PLUGIN | SUB-COMMAND]",
         };
         text.push_str(&format!("\n  {name} {operand}\n    \t{about}"));
     }
     text
+}
+
+/// The arguments and the exit status of a sub-command.
+pub fn usage_of(name: &str) -> Option<String> {
+    let mut command = SubCommand::command();
+    let command = command.find_subcommand_mut(name)?;
+    Some(command.render_help().to_string())
 }
 
 fn format(name: &str) -> Result<Format, String> {
@@ -635,6 +667,10 @@ mod tests {
         assert_eq!(read("help file"), Ok(Command::Help(Some("file".into()))));
         assert_eq!(serve("try -p 1053"), Serve { source: Source::Sample, ..serve("-p 1053") });
         assert_eq!(read("check F G").expect_err("two files").status, 2);
+        for sub in SubCommand::command().get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let usage = usage_of(sub.get_name()).expect("its arguments");
+            assert!(usage.contains("\nUsage: ") && usage.contains("\nExit status 0"), "{usage}");
+        }
         let top = |server: &str| Ok(Command::Top(Top { server: server.into() }));
         assert_eq!(read("top"), top("127.0.0.1:8080"));
         assert_eq!(read("top --server 10.0.0.1:80"), top("10.0.0.1:80"));

@@ -202,9 +202,9 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Whether its link would be taken over from what `old` holds.
-    pub fn is_kept(&self, old: &[Self]) -> bool {
-        self.carried && old.iter().any(|old| old.carried && old.key == self.key)
+    /// By what its link is known to a reload, if that takes it over: equal ones are kept.
+    pub fn held(&self) -> Option<&str> {
+        self.carried.then_some(self.key.as_str())
     }
 }
 

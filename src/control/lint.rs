@@ -4,6 +4,7 @@
 //! finding has its place and one line that says what will happen. None changes what the server does;
 //! `corelane check` prints them as warnings.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::corefile::{
@@ -23,16 +24,17 @@ const OUTPUTS: [&str; 3] = ["stdout", "stderr", "syslog"];
 /// All findings, in no order.
 pub fn lints(corefile: &Corefile) -> Vec<CorefileError> {
     let mut found = Vec::new();
+    let served = Served::of(corefile);
     for (index, block) in corefile.blocks.iter().enumerate() {
         let claims = claims(block);
         shadowed(&claims, block, &mut found);
-        served_elsewhere(corefile, index, &claims, &mut found);
+        served_elsewhere(&served, index, &claims, &mut found);
         judged_late(block, &mut found);
         leaks(&claims, block, &mut found);
         raised_ttls(block, &mut found);
         outputs(block, &mut found);
         top_levels(block, &mut found);
-        loops(corefile, index, &claims, &mut found);
+        loops(&served, index, &claims, &mut found);
     }
     found
 }
@@ -184,36 +186,58 @@ fn is_beside(one: &Key, other: &Key, dns: u16) -> bool {
     one.transport == other.transport && one.port_or(dns) == other.port_or(dns)
 }
 
-/// The longest key that names of a zone are served by, and its block.
-fn server_of<'c>(
+/// The keys of all blocks by their zones, in the order of the file: a Corefile of thousands of blocks is
+/// looked through once.
+struct Served<'c> {
     corefile: &'c Corefile,
-    zone: Name<'_>,
-    is_here: impl Fn(&ServerBlock, &Key) -> bool,
-) -> Option<(usize, &'c Key)> {
-    let blocks = corefile.blocks.iter().enumerate();
-    let keys = blocks.flat_map(|(index, block)| block.keys.iter().map(move |key| (index, key)));
-    let serving = keys.filter(|(index, key)| {
-        zone.is_under(key.zone.as_name()) && is_here(&corefile.blocks[*index], key)
-    });
-    // Of equal ones the first: views choose among them.
-    serving.rev().max_by_key(|(_, key)| key.zone.as_name().label_count())
+    by_zone: HashMap<String, Vec<(usize, &'c Key)>>,
+}
+
+impl<'c> Served<'c> {
+    fn of(corefile: &'c Corefile) -> Self {
+        let mut by_zone: HashMap<String, Vec<_>> = HashMap::new();
+        for (index, block) in corefile.blocks.iter().enumerate() {
+            for key in &block.keys {
+                by_zone.entry(text_of(key.zone.as_name())).or_default().push((index, key));
+            }
+        }
+        Self { corefile, by_zone }
+    }
+
+    /// The longest key that names of a zone are served by, and its block. Of equal ones the first:
+    /// views choose among them.
+    fn longest(
+        &self,
+        zone: Name<'_>,
+        is_here: impl Fn(&ServerBlock, &Key) -> bool,
+    ) -> Option<(usize, &'c Key)> {
+        (0..=zone.label_count()).rev().find_map(|labels| {
+            let mut keys = self.by_zone.get(&text_of(zone.suffix(labels)))?.iter().copied();
+            keys.find(|(index, key)| is_here(&self.corefile.blocks[*index], key))
+        })
+    }
+}
+
+/// Names that are equal have equal texts.
+fn text_of(zone: Name<'_>) -> String {
+    zone.to_string().to_ascii_lowercase()
 }
 
 /// A zone that a plugin is given and another block serves.
 fn served_elsewhere(
-    corefile: &Corefile,
+    served: &Served<'_>,
     index: usize,
     claims: &[Claim<'_>],
     found: &mut Vec<CorefileError>,
 ) {
-    let (block, dns) = (&corefile.blocks[index], corefile.default_port);
+    let (block, dns) = (&served.corefile.blocks[index], served.corefile.default_port);
     for claim in claims {
         for zone in &claim.zones {
             let name = zone.as_name();
             let mine = block.keys.iter().filter(|key| name.is_under(key.zone.as_name()));
             let elsewhere = |key: &Key| {
                 let beside = |_: &ServerBlock, other: &Key| is_beside(key, other, dns);
-                let (_, server) = server_of(corefile, name, beside)?;
+                let (_, server) = served.longest(name, beside)?;
                 let labels = |key: &Key| key.zone.as_name().label_count();
                 (labels(server) > labels(key)).then_some(server)
             };
@@ -338,12 +362,12 @@ fn listens(block: &ServerBlock, ip: IpAddr) -> bool {
 }
 
 /// An upstream that is this very server, whose block for the name hands it on here again.
-fn loops(corefile: &Corefile, index: usize, claims: &[Claim<'_>], found: &mut Vec<CorefileError>) {
+fn loops(served: &Served<'_>, index: usize, claims: &[Claim<'_>], found: &mut Vec<CorefileError>) {
     let forwards = claims.iter().filter(|claim| claim.plugin == "forward");
     for claim in forwards {
         let words = claim.stanza.args.get(1..).unwrap_or_default();
         for (word, address) in words.iter().filter_map(|word| Some((word, upstream(word)?))) {
-            let back = claim.zones.iter().find(|zone| leads_back(corefile, index, **zone, address));
+            let back = claim.zones.iter().find(|zone| leads_back(served, index, **zone, address));
             let Some(zone) = back else { continue };
             let message = format!(
                 "{address} is this server, which forwards names of {zone} to itself: a loop"
@@ -354,9 +378,9 @@ fn loops(corefile: &Corefile, index: usize, claims: &[Claim<'_>], found: &mut Ve
 }
 
 /// Whether names of a zone that are asked of an address come to block `index` again.
-fn leads_back(corefile: &Corefile, index: usize, zone: NameBuf, address: SocketAddr) -> bool {
-    let dns = corefile.default_port;
-    let mut seen = vec![false; corefile.blocks.len()];
+fn leads_back(served: &Served<'_>, index: usize, zone: NameBuf, address: SocketAddr) -> bool {
+    let dns = served.corefile.default_port;
+    let mut seen = HashSet::new();
     let mut asked = vec![address];
     while let Some(address) = asked.pop() {
         let is_here = |block: &ServerBlock, key: &Key| {
@@ -364,14 +388,14 @@ fn leads_back(corefile: &Corefile, index: usize, zone: NameBuf, address: SocketA
                 && key.port_or(dns) == address.port()
                 && listens(block, address.ip())
         };
-        let Some((server, _)) = server_of(corefile, zone.as_name(), is_here) else { continue };
+        let Some((server, _)) = served.longest(zone.as_name(), is_here) else { continue };
         if server == index {
             return true;
         }
-        if std::mem::replace(&mut seen[server], true) {
+        if !seen.insert(server) {
             continue;
         }
-        let claims = claims(&corefile.blocks[server]);
+        let claims = claims(&served.corefile.blocks[server]);
         let takes = |claim: &&Claim<'_>| {
             claim.zones.iter().any(|one| zone.as_name().is_under(one.as_name()))
         };

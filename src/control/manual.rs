@@ -1,4 +1,4 @@
-//! `corelane help [PLUGIN]` and `-plugins`: the manuals that stand at the head of each plugin's file.
+//! `corelane help [PLUGIN | SUB-COMMAND]` and `-plugins`: the manuals that stand at the head of each plugin's file.
 
 use std::process::ExitCode;
 
@@ -21,17 +21,26 @@ pub fn list() -> String {
     names.iter().map(|name| format!("{name}\n")).collect()
 }
 
-/// Prints a manual, or the usage and the list of manuals.
+/// What a manual says first, up to the end of the sentence or a colon.
+fn first_sentence(manual: &str) -> String {
+    let paragraph: Vec<&str> = manual.lines().skip(2).take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    let ends = [". ", ": "].iter().filter_map(|end| paragraph.find(end));
+    let end = ends.min().unwrap_or(paragraph.trim_end_matches('.').len());
+    paragraph[..end].to_owned()
+}
+
+/// Prints a manual or a sub-command's arguments, or the usage and the list of manuals.
 pub fn run(plugin: Option<&str>) -> ExitCode {
     let Some(plugin) = plugin else {
         logging::print(&format!("{}\n\nPlugins:\n", super::args::usage("corelane")));
-        let first = |name: &str| of(name).and_then(|text| text.lines().nth(2).map(str::to_owned));
+        let first = |name: &str| of(name).map(|text| first_sentence(&text));
         for (name, _) in SOURCES {
             logging::print(&format!("  {name:<14} {}\n", first(name).unwrap_or_default()));
         }
         return ExitCode::SUCCESS;
     };
-    match of(plugin) {
+    match of(plugin).or_else(|| super::args::usage_of(plugin)) {
         Some(text) => {
             logging::print(&text);
             ExitCode::SUCCESS

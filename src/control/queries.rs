@@ -14,6 +14,7 @@ use super::args::Queries;
 use super::kube::{Connect, all};
 use crate::cluster::object::{EndpointSlice, Kind, Object, SERVICE_NAME, Service};
 use crate::plugin::kubernetes::manifest_objects;
+use crate::wire::NameBuf;
 
 /// The kinds that queries are made of.
 const KINDS: [Kind; 3] = [Kind::Namespaces, Kind::Services, Kind::Slices];
@@ -23,6 +24,9 @@ const KINDS: [Kind; 3] = [Kind::Namespaces, Kind::Services, Kind::Slices];
 /// # Errors
 /// One line: the cluster cannot be read, it has nothing to ask for, or nobody reads what is printed.
 pub async fn run(wanted: &Queries) -> Result<(), String> {
+    for name in wanted.outside.iter().chain([&wanted.zone]) {
+        NameBuf::parse(name).map_err(|error| format!("{name}: not a name: {error}"))?;
+    }
     let objects = if wanted.manifests.is_empty() {
         all(&connect(wanted), &KINDS).await?
     } else {

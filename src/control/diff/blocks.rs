@@ -1,5 +1,7 @@
 //! Server blocks and their directives, old beside new.
 
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
 use super::super::corefile::{CorefileError, Key, OptionLine, ServerBlock, Stanza, Token};
 use super::super::lint::lints;
 use super::{BlockChange, Change, DirectiveChange, Pairs, Side};
@@ -27,9 +29,6 @@ fn view(block: &ServerBlock) -> Option<&str> {
     block.uses("view").next()?.args.first().map(|word| word.text.as_str())
 }
 
-/// How much two blocks have in common, by one rule.
-type Score<'a> = dyn Fn(&ServerBlock, &ServerBlock) -> usize + 'a;
-
 /// What a key means: `dns://a.test.:53`.
 fn meanings(side: &Side, block: &ServerBlock) -> Vec<String> {
     let meaning = |key: &Key| key.address(side.corefile.default_port);
@@ -38,35 +37,63 @@ fn meanings(side: &Side, block: &ServerBlock) -> Vec<String> {
     all
 }
 
-/// Finds for each new block its like: of the same keys and view, else of some of the keys, else of the
-/// same directives.
+/// Finds for each new block its like: of the same keys and view, else of most of the keys, else of the
+/// same directives; of equal ones the first that is left. Blocks are looked up by what they have in
+/// common, since a Corefile may have thousands.
 pub(super) fn pair(old: &Side, new: &Side) -> Pairs {
     let (olds, news) = (&old.corefile.blocks, &new.corefile.blocks);
     let mut pairs: Pairs = vec![None; news.len()];
-    let shared = |one: &ServerBlock, other: &ServerBlock| {
-        let others = meanings(old, other);
-        meanings(new, one).iter().filter(|key| others.contains(key)).count()
+    let mut is_taken = vec![false; olds.len()];
+    let whole = |side: &Side, block: &ServerBlock| {
+        vec![format!("{:?}", (meanings(side, block), view(block)))]
     };
-    let is_equal = |one: &ServerBlock, other: &ServerBlock| {
-        usize::from(meanings(new, one) == meanings(old, other) && view(one) == view(other))
+    let same_directives = |_: &Side, block: &ServerBlock| match block.stanzas.is_empty() {
+        true => Vec::new(),
+        false => vec![substance(block)],
     };
-    let alike = |one: &ServerBlock, other: &ServerBlock| {
-        usize::from(!one.stanzas.is_empty() && directives(other, one).is_empty())
-    };
-    let rules: [&Score<'_>; 3] = [&is_equal, &shared, &alike];
-    for rule in rules {
+    let rules: [&dyn Fn(&Side, &ServerBlock) -> Vec<String>; 3] =
+        [&whole, &meanings, &same_directives];
+    for traits in rules {
+        let mut having: HashMap<String, VecDeque<usize>> = HashMap::new();
+        for (at, block) in olds.iter().enumerate().filter(|(at, _)| !is_taken[*at]) {
+            let mut all = traits(old, block);
+            all.dedup();
+            all.into_iter().for_each(|one| having.entry(one).or_default().push_back(at));
+        }
         for (index, block) in news.iter().enumerate() {
             if pairs[index].is_some() {
                 continue;
             }
-            let free = olds.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at)));
-            let scored = free.map(|(at, other)| (rule(block, other), at));
-            // Of equal ones the first.
-            let best = scored.rev().max_by_key(|(score, _)| *score);
-            pairs[index] = best.filter(|(score, _)| *score > 0).map(|(_, at)| at);
+            let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
+            let traits = traits(new, block);
+            for one in &traits {
+                let Some(blocks) = having.get_mut(one) else { continue };
+                // The first that is left is at the front: thousands of blocks may say the same.
+                while blocks.front().is_some_and(|at| is_taken[*at]) {
+                    blocks.pop_front();
+                }
+                let free = blocks.iter().filter(|at| !is_taken[**at]);
+                let enough = if traits.len() == 1 { 1 } else { usize::MAX };
+                free.take(enough).for_each(|at| *shared.entry(*at).or_default() += 1);
+            }
+            let best = shared.into_iter().rev().max_by_key(|(_, score)| *score);
+            pairs[index] = best.map(|(at, _)| at);
+            best.into_iter().for_each(|(at, _)| is_taken[at] = true);
         }
     }
     pairs
+}
+
+/// What the directives of a block mean: equal where [`directives`] finds no change.
+fn substance(block: &ServerBlock) -> String {
+    let uses = NAMES.iter().map(|name| {
+        let mut uses: Vec<_> = block.uses(name).map(meant).collect();
+        if !USES_IN_ORDER.contains(name) {
+            uses.sort_unstable();
+        }
+        uses
+    });
+    format!("{:?}", uses.collect::<Vec<_>>())
 }
 
 /// Blocks that differ.
@@ -79,8 +106,9 @@ pub(super) fn compare(old: &Side, new: &Side, pairs: &Pairs) -> Vec<BlockChange>
         };
         changes.extend(change);
     }
+    let stay: HashSet<usize> = pairs.iter().flatten().copied().collect();
     for (index, block) in old.corefile.blocks.iter().enumerate() {
-        if !pairs.contains(&Some(index)) {
+        if !stay.contains(&index) {
             changes.push(whole(old, block, Change::Removed));
         }
     }
@@ -214,14 +242,16 @@ fn pair_of(old: &Stanza, new: &Stanza) -> DirectiveChange {
 
 /// Whether two uses of one directive mean the same.
 fn is_same(one: &Stanza, other: &Stanza) -> bool {
-    let options = |stanza: &Stanza| {
-        let mut all: Vec<_> = stanza.options.iter().map(option_words).collect();
-        if !OPTIONS_IN_ORDER.contains(&stanza.directive.as_str()) {
-            all.sort_unstable();
-        }
-        all
-    };
-    words(one) == words(other) && options(one) == options(other)
+    meant(one) == meant(other)
+}
+
+/// The words of a use and of its options, in an order that counts or in none.
+fn meant(stanza: &Stanza) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut options: Vec<_> = stanza.options.iter().map(option_words).collect();
+    if !OPTIONS_IN_ORDER.contains(&stanza.directive.as_str()) {
+        options.sort_unstable();
+    }
+    (words(stanza), options)
 }
 
 fn words(stanza: &Stanza) -> Vec<String> {
@@ -314,10 +344,9 @@ pub(super) fn notes(old: &Side, new: &Side, pairs: &Pairs) -> Vec<String> {
         notes.push(words.into());
     }
     let before = lints(&old.corefile);
+    let before: HashSet<_> = before.iter().map(|one| (one.plugin, &one.message)).collect();
     // The same elsewhere in the file is nothing new.
-    let is_new = |one: &CorefileError| {
-        !before.iter().any(|other| (other.plugin, &other.message) == (one.plugin, &one.message))
-    };
+    let is_new = |one: &CorefileError| !before.contains(&(one.plugin, &one.message));
     notes.extend(lints(&new.corefile).iter().filter(|one| is_new(one)).map(ToString::to_string));
     notes
 }

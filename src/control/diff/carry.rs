@@ -1,5 +1,7 @@
 //! What a reload takes over and what it makes anew.
 
+use std::collections::HashSet;
+
 use super::super::compile::{self, Standing};
 use super::super::corefile::{ServerBlock, Token};
 use super::blocks::label;
@@ -7,16 +9,17 @@ use super::{Fate, Pairs, Reload, Side};
 
 pub(super) fn reload(old: &Side, new: &Side, pairs: &Pairs) -> Reload {
     let (olds, news) = (compile::standings(&old.planned), compile::standings(&new.planned));
+    let there: HashSet<_> = olds.iter().map(|one| (one.block, one.directive)).collect();
+    let held: HashSet<_> = olds.iter().filter_map(Standing::held).collect();
     let mut reload = Reload::default();
     for one in news.iter().filter(|one| one.carried) {
         let Some(like) = pairs[one.block] else { continue };
-        let was_there = |old: &Standing| old.block == like && old.directive == one.directive;
-        if !olds.iter().any(was_there) {
+        if !there.contains(&(like, one.directive)) {
             continue;
         }
         let block = label(&new.corefile.blocks[one.block]);
         let directive = one.directive;
-        if one.is_kept(&olds) {
+        if one.held().is_some_and(|key| held.contains(key)) {
             reload.kept.push(Fate { directive, block, because: None, lost: None });
             continue;
         }

@@ -163,6 +163,10 @@ type Pairs = Vec<Option<usize>>;
 /// # Errors
 /// `out` cannot be written to.
 pub fn run(wanted: &args::Diff, out: &mut dyn Write) -> io::Result<u8> {
+    if [&wanted.old, &wanted.new].iter().all(|path| path.as_os_str() == "-") {
+        logging::fatal(&"diff: standard input can be one of the two only");
+        return Ok(2);
+    }
     let sides = [&wanted.old, &wanted.new].map(|path| read(path, wanted.port));
     let [Ok(old), Ok(new)] = sides else {
         for error in sides.into_iter().filter_map(Result::err).flatten() {

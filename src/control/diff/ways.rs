@@ -1,6 +1,6 @@
 //! Where names are asked, who serves them, and whom they are forwarded to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use super::super::corefile::{ServerBlock, zones_of_text};
@@ -30,10 +30,14 @@ type Zones = BTreeMap<SocketAddr, Vec<(NameBuf, Vec<usize>)>>;
 
 fn zones(side: &Side) -> Zones {
     let mut zones = Zones::new();
+    let mut places: HashMap<(SocketAddr, String), usize> = HashMap::new();
     for (block, plan) in side.planned.iter().enumerate() {
         for (address, zone) in plan.served() {
             let here = zones.entry(address).or_default();
-            match here.iter_mut().find(|(other, _)| *other == zone) {
+            let place = *places
+                .entry((address, zone.to_string().to_ascii_lowercase()))
+                .or_insert(here.len());
+            match here.get_mut(place) {
                 Some((_, blocks)) => blocks.push(block),
                 None => here.push((zone, vec![block])),
             }

@@ -106,6 +106,9 @@ fn words(ended: Ended) -> &'static str {
 
 /// The resolver that is meant, and the pod's address.
 async fn resolver(wanted: &Explain) -> Result<(Resolver, Option<String>), String> {
+    for zone in wanted.search.iter().chain([&wanted.zone]) {
+        NameBuf::parse(zone).map_err(|error| format!("{zone}: not a name: {error}"))?;
+    }
     let mut address = None;
     let mut resolver = match &wanted.pod {
         None => {

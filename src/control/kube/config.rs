@@ -8,10 +8,11 @@
 //!
 //! A bearer token never travels over plain HTTP: it is left out.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::config::{Config, Kubeconfig};
+use kube::config::{Config, Kubeconfig, KubeconfigError};
 
 use crate::limits::KUBE_CONNECT_SECONDS_MAX;
 
@@ -113,11 +114,19 @@ fn in_cluster() -> Result<Config, String> {
 }
 
 fn from_file(file: &Path, context: Option<&str>) -> Result<Config, String> {
-    let mut read = Kubeconfig::read_from(file).map_err(|error| error.to_string())?;
+    let failed = |words: &str| format!("kubeconfig {}: {words}", file.display());
+    let mut read = Kubeconfig::read_from(file).map_err(|error| match &error {
+        KubeconfigError::ReadConfig(error, _) if error.kind() == ErrorKind::NotFound => {
+            failed("no such file or directory")
+        }
+        KubeconfigError::ReadConfig(error, _) => failed(&error.to_string()),
+        // Of YAML it shows the place, too, in more lines.
+        other => failed(other.to_string().lines().next().unwrap_or_default()),
+    })?;
     if let Some(context) = context {
         read.current_context = Some(context.to_owned());
     }
-    Config::try_from(read).map_err(|error| format!("{}: {error}", file.display()))
+    Config::try_from(read).map_err(|error| failed(&error.to_string()))
 }
 
 fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, String> {
