@@ -47,7 +47,10 @@ pub const TOP_WAYS: usize = 8;
 pub const TOP_RANKS: usize = 10;
 /// Characters of a name in `corelane top`: what a terminal is wide.
 pub const TOP_COLUMNS_MAX: usize = 90;
-/// Octets that `corelane top` reads of a status: a thousand zones.
+/// Zones, caches and server blocks that the status page shows: more than one reads, and few enough that a page
+/// of them is made anew every two seconds.
+pub const STATUS_ROWS_MAX: usize = 200;
+/// Octets that `corelane top` reads of a status: many times what its rows come to.
 pub const TOP_DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 /// Queries that a worker looks at in a second before it looks at fewer: a busy second's worth of
 /// figures, and less than a thousandth of a core.

@@ -309,46 +309,47 @@ struct Flags {
     version: bool,
 }
 
+// How each ends.
+const CHECKED: &str = "Exit status 0: the Corefile would be loaded, 1: it would not, 2: the \
+    arguments are wrong";
+const COMPARED: &str = "Exit status 0: both mean the same, 1: they do not, 2: one of them \
+    cannot be loaded";
+const EXPLAINED: &str = "Exit status 0: a reply was sent, 1: none was, or nothing could be asked, 2: \
+    the arguments are wrong. A server that does not answer is given up after two \
+    minutes";
+const EXAMINED: &str = "Exit status 0: no cause was found, 1: one was, 2: the \
+    arguments are wrong";
+const MADE: &str = "Exit status 0: queries were printed, 1: there are none, 2: the arguments are \
+    wrong";
+const SHOWN: &str = "Exit status 0, or 1: the server does not answer within ten seconds, \
+    2: the arguments are wrong";
+const MIGRATED: &str = "Exit status 0: nothing is left to do, 1: something is, 2: the arguments are \
+    wrong";
+
 /// The sub-commands that take arguments of their own.
 #[derive(Debug, Parser)]
 #[command(name = "corelane", no_binary_name = true, disable_help_subcommand = true)]
 enum SubCommand {
     /// Read a Corefile and tell all its faults; status 1 if there are some
-    #[command(
-        after_help = "Exit status 0: the Corefile would be loaded, 1: it would not, 2: the arguments are wrong"
-    )]
+    #[command(after_help = CHECKED)]
     Check(Check),
     /// Tell what a change of a Corefile means; status 1 if it means something
-    #[command(
-        after_help = "Exit status 0: both mean the same, 1: they do not, 2: one of them cannot be loaded"
-    )]
+    #[command(after_help = COMPARED)]
     Diff(Diff),
     /// Tell the way of a question: which block, which plugin said what, who was asked, how long it took
-    #[command(
-        after_help = "Exit status 0: a reply was sent, 1: none was, or nothing could be asked, 2: the \
-                            arguments are wrong. A server that does not answer is given up after two minutes"
-    )]
+    #[command(after_help = EXPLAINED)]
     Explain(Explain),
     /// Find out why pods cannot resolve names, step by step; status 1 if there is a cause
-    #[command(
-        after_help = "Exit status 0: no cause was found, 1: one was, 2: the arguments are wrong"
-    )]
+    #[command(after_help = EXAMINED)]
     Doctor(Doctor),
     /// Print queries for a load test, made from the services of a cluster
-    #[command(
-        after_help = "Exit status 0: queries were printed, 1: there are none, 2: the arguments are wrong"
-    )]
+    #[command(after_help = MADE)]
     Queries(Queries),
     /// Show who asks a running server, and for what
-    #[command(
-        after_help = "Exit status 0, or 1: the server does not answer within ten seconds, 2: the arguments are \
-                            wrong"
-    )]
+    #[command(after_help = SHOWN)]
     Top(Top),
     /// Print a Corefile of an older CoreDNS as today's; tell each change
-    #[command(
-        after_help = "Exit status 0: nothing is left to do, 1: something is, 2: the arguments are wrong"
-    )]
+    #[command(after_help = MIGRATED)]
     Migrate {
         /// The Corefile; - is standard input
         #[arg(default_value = "Corefile")]

@@ -88,8 +88,7 @@ fn sum(list: &Value, field: &str) -> f64 {
 }
 
 fn servfail(document: &Value) -> f64 {
-    let zones = document["zones"].as_array().into_iter().flatten();
-    zones.map(|zone| number(&zone["responses"]["SERVFAIL"])).sum()
+    number(&document["all_zones"]["responses"]["SERVFAIL"])
 }
 
 /// The screen.
@@ -237,7 +236,7 @@ mod tests {
             "version": "corelane", "uptime_seconds": uptime,
             "generation": { "number": 3 },
             "cores": [{ "queries": queries }, { "queries": queries }],
-            "zones": [{ "responses": { "SERVFAIL": queries } }],
+            "all_zones": { "responses": { "SERVFAIL": queries } },
             "upstreams": [
                 {
                     "plugin": "forward", "to": "10.0.0.53:53",

@@ -3,7 +3,10 @@
 //! Counters are given as they stand since the start, so that who asks twice can tell what happened
 //! between; and so are times: by cells (`[at most so many seconds, how many]`), beside the percentiles of
 //! all since the start (`null`: more than the largest bound). Names of fields are kept: scripts may read
-//! them.
+//! them. Of zones and caches the busiest are told, of the Corefile the first server blocks
+//! ([`STATUS_ROWS_MAX`] of each), beside how many there are: a server may have thousands.
+
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -13,12 +16,14 @@ use crate::control::status::shown::log_line;
 use crate::control::{logging, version};
 use crate::data::clock;
 use crate::data::tally::top::ALL;
+use crate::limits::STATUS_ROWS_MAX;
 
 impl Status {
     /// Everything that the page shows.
     pub(super) fn document(&self) -> Value {
         let figures = Figures::of(&self.tally);
         let running = self.running.load();
+        let blocks = running.blocks.iter().take(STATUS_ROWS_MAX);
         let hash: String = running.hash.iter().map(|octet| format!("{octet:02x}")).collect();
         json!({
             "version": version::name(),
@@ -33,6 +38,7 @@ impl Status {
             },
             "process": process(&figures),
             "cores": self.cores(),
+            "all_zones": all_zones(&figures),
             "zones": zones(&figures),
             "caches": caches(&figures),
             "cache_budget": {
@@ -43,7 +49,8 @@ impl Status {
             "kubernetes": kubernetes(&figures),
             "top": self.tops(),
             "errors": errors(),
-            "corefile": running.blocks.iter().map(|one| block(one, &figures)).collect::<Vec<_>>(),
+            "server_blocks": running.blocks.len(),
+            "corefile": blocks.map(|one| block(one, &figures)).collect::<Vec<_>>(),
         })
     }
 
@@ -116,51 +123,86 @@ fn shown(cells: Cells) -> Vec<Value> {
     .collect()
 }
 
+/// Those places of which a counter is highest, in their order.
+fn busiest(
+    places: BTreeMap<[String; 3], Figures>,
+    counter: &str,
+) -> impl Iterator<Item = ([String; 3], Figures)> {
+    let mut places: Vec<_> = places.into_iter().collect();
+    let counted: Vec<f64> = places.iter().map(|(_, figures)| figures.sum(counter, &[])).collect();
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by(|one, two| counted[*two].total_cmp(&counted[*one]));
+    let shown: HashSet<usize> = order.into_iter().take(STATUS_ROWS_MAX).collect();
+    let mut place = 0..;
+    places.retain(|_| place.next().is_some_and(|place| shown.contains(&place)));
+    places.into_iter()
+}
+
+/// Replies by response code.
+fn responses(figures: &Figures) -> Value {
+    let mut sums = BTreeMap::<&str, f64>::new();
+    for (labels, count) in figures.all(RESPONSES) {
+        *sums.entry(labels.get("rcode").map_or("", String::as_str)).or_default() += count;
+    }
+    json!(sums)
+}
+
+const QUERIES: &str = "coredns_dns_requests_total";
+const RESPONSES: &str = "coredns_dns_responses_total";
+
+/// How much all zones are asked for, whether or not they are shown.
+fn all_zones(figures: &Figures) -> Value {
+    json!({
+        "zones": figures.places(QUERIES, ["server", "zone", "view"]).len(),
+        "queries": figures.sum(QUERIES, &[]),
+        "responses": responses(figures),
+    })
+}
+
 fn zones(figures: &Figures) -> Vec<Value> {
-    let names = ["server", "zone", "view"];
-    let zone = |place: [String; 3]| {
-        let with: Vec<_> = names.iter().copied().zip(place.iter().map(String::as_str)).collect();
-        let cells = figures.histogram("coredns_dns_request_duration_seconds", &with);
-        let mut responses = serde_json::Map::new();
-        for (labels, count) in figures.all("coredns_dns_responses_total") {
-            if with.iter().all(|(name, value)| labels.get(*name).is_some_and(|l| l == value)) {
-                let rcode = labels.get("rcode").cloned().unwrap_or_default();
-                let before = responses.get(&rcode).and_then(Value::as_f64).unwrap_or_default();
-                responses.insert(rcode, json!(before + count));
-            }
-        }
+    const TIMES: &str = "coredns_dns_request_duration_seconds";
+    let series = [QUERIES, RESPONSES, &format!("{TIMES}_bucket")];
+    let places = figures.apart(&series, ["server", "zone", "view"]);
+    let zone = |(place, figures): ([String; 3], Figures)| {
+        let cells = figures.histogram(TIMES, &[]);
         json!({
             "server": place[0],
             "zone": place[1],
             "view": place[2],
-            "queries": figures.sum("coredns_dns_requests_total", &with),
-            "responses": responses,
+            "queries": figures.sum(QUERIES, &[]),
+            "responses": responses(&figures),
             "percentiles": percentiles(&cells),
             "latency": shown(cells),
         })
     };
-    figures.places("coredns_dns_requests_total", names).into_iter().map(zone).collect()
+    busiest(places, QUERIES).map(zone).collect()
 }
 
 fn caches(figures: &Figures) -> Vec<Value> {
-    let names = ["server", "zones", "view"];
-    let cache = |place: [String; 3]| {
-        let with: Vec<_> = names.iter().copied().zip(place.iter().map(String::as_str)).collect();
-        let typed = |word| [with.as_slice(), &[("type", word)]].concat();
-        let entries = |word| figures.sum("coredns_cache_entries", &typed(word));
+    const REQUESTS: &str = "coredns_cache_requests_total";
+    const HITS: &str = "coredns_cache_hits_total";
+    const EVICTIONS: &str = "coredns_cache_evictions_total";
+    const STALE: &str = "coredns_cache_served_stale_total";
+    const ENTRIES: &str = "coredns_cache_entries";
+    const BYTES: &str = "corelane_cache_bytes";
+    let series = [REQUESTS, HITS, EVICTIONS, STALE, ENTRIES, BYTES];
+    let mut places = figures.apart(&series, ["server", "zones", "view"]);
+    places.retain(|_, figures| !figures.all(REQUESTS).is_empty());
+    let cache = |(place, figures): ([String; 3], Figures)| {
+        let entries = |word| figures.sum(ENTRIES, &[("type", word)]);
         json!({
             "server": place[0],
             "zones": place[1],
             "view": place[2],
-            "requests": figures.sum("coredns_cache_requests_total", &with),
-            "hits": figures.sum("coredns_cache_hits_total", &with),
-            "evictions": figures.sum("coredns_cache_evictions_total", &with),
-            "served_stale": figures.sum("coredns_cache_served_stale_total", &with),
+            "requests": figures.sum(REQUESTS, &[]),
+            "hits": figures.sum(HITS, &[]),
+            "evictions": figures.sum(EVICTIONS, &[]),
+            "served_stale": figures.sum(STALE, &[]),
             "entries": { "success": entries("success"), "denial": entries("denial") },
-            "bytes": figures.sum("corelane_cache_bytes", &with),
+            "bytes": figures.sum(BYTES, &[]),
         })
     };
-    figures.places("coredns_cache_requests_total", names).into_iter().map(cache).collect()
+    busiest(places, REQUESTS).map(cache).collect()
 }
 
 fn upstreams(figures: &Figures) -> Vec<Value> {
@@ -252,6 +294,27 @@ fn cost(block: &Block, plugin: &str, figures: &Figures) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::tally::Tally;
+
+    #[test]
+    fn of_many_zones_the_busiest_are_shown_and_all_are_counted() {
+        let mut figures = Figures::of(&Tally::new(1));
+        let many = STATUS_ROWS_MAX + 50;
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for zone in 0..many {
+            let labels = [label("server", "dns://:53"), label("zone", &format!("z{zone:05}."))];
+            figures.add(QUERIES, labels.clone().into(), zone as f64);
+            let rcode = [label("rcode", if zone % 2 == 0 { "NOERROR" } else { "SERVFAIL" })];
+            figures.add(RESPONSES, labels.into_iter().chain(rcode).collect(), 1.0);
+        }
+        let shown = zones(&figures);
+        assert_eq!(shown.len(), STATUS_ROWS_MAX);
+        assert_eq!((&shown[0]["zone"], &shown[0]["queries"]), (&json!("z00050."), &json!(50.0)));
+        assert_eq!(shown[1]["responses"], json!({ "SERVFAIL": 1.0 }));
+        let all = all_zones(&figures);
+        assert_eq!(all["zones"], json!(many));
+        assert_eq!(all["responses"], json!({ "NOERROR": 125.0, "SERVFAIL": 125.0 }));
+    }
 
     #[test]
     fn percentiles_are_the_bounds_that_so_many_keep_to() {

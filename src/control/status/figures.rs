@@ -59,6 +59,12 @@ impl Figures {
         figures
     }
 
+    /// One more series.
+    #[cfg(test)]
+    pub fn add(&mut self, name: &str, labels: Labels, value: f64) {
+        self.series.entry(name.to_owned()).or_default().push((labels, value));
+    }
+
     /// The series of a name: labels and value.
     pub fn all(&self, name: &str) -> &[(Labels, f64)] {
         self.series.get(name).map_or(&[], Vec::as_slice)
@@ -79,6 +85,24 @@ impl Figures {
         places.sort();
         places.dedup();
         places
+    }
+
+    /// The series of some names, apart by the values that they have for `labels`. One pass, however many
+    /// values there are.
+    pub fn apart<const N: usize>(
+        &self,
+        names: &[&str],
+        labels: [&str; N],
+    ) -> BTreeMap<[String; N], Self> {
+        let mut parts: BTreeMap<_, Self> = BTreeMap::new();
+        for name in names {
+            for (one, value) in self.all(name) {
+                let place = labels.map(|label| one.get(label).cloned().unwrap_or_default());
+                let series = &mut parts.entry(place).or_default().series;
+                series.entry((*name).to_owned()).or_default().push((one.clone(), *value));
+            }
+        }
+        parts
     }
 
     /// The cells of a summary that hold anything, of the series with these labels together.
