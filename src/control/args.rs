@@ -310,21 +310,14 @@ struct Flags {
 }
 
 // How each ends.
-const CHECKED: &str = "Exit status 0: the Corefile would be loaded, 1: it would not, 2: the \
-    arguments are wrong";
-const COMPARED: &str = "Exit status 0: both mean the same, 1: they do not, 2: one of them \
-    cannot be loaded";
-const EXPLAINED: &str = "Exit status 0: a reply was sent, 1: none was, or nothing could be asked, 2: \
-    the arguments are wrong. A server that does not answer is given up after two \
-    minutes";
-const EXAMINED: &str = "Exit status 0: no cause was found, 1: one was, 2: the \
-    arguments are wrong";
-const MADE: &str = "Exit status 0: queries were printed, 1: there are none, 2: the arguments are \
-    wrong";
-const SHOWN: &str = "Exit status 0, or 1: the server does not answer within ten seconds, \
-    2: the arguments are wrong";
-const MIGRATED: &str = "Exit status 0: nothing is left to do, 1: something is, 2: the arguments are \
-    wrong";
+const CHECKED: &str = "Exit status 0: the Corefile would be loaded, 1: not, 2: wrong arguments";
+const COMPARED: &str = "Exit status 0: both mean the same, 1: not, 2: one cannot be loaded";
+const EXPLAINED: &str = "Exit status 0: a reply was sent, 1: none was, 2: wrong arguments. \
+                         A server that does not answer is given up after two minutes";
+const EXAMINED: &str = "Exit status 0: no cause was found, 1: one was, 2: wrong arguments";
+const MADE: &str = "Exit status 0: queries were printed, 1: there are none, 2: wrong arguments";
+const SHOWN: &str = "Exit status 0, or 1: no answer within ten seconds, 2: wrong arguments";
+const MIGRATED: &str = "Exit status 0: nothing is left to do, 1: something is, 2: wrong arguments";
 
 /// The sub-commands that take arguments of their own.
 #[derive(Debug, Parser)]
