@@ -675,6 +675,10 @@ pub const CLUSTER_TARGETS_MAX: usize = 8;
 
 /// Threads for what blocks: reading and parsing files.
 pub const BLOCKING_THREADS_MAX: usize = 4;
+/// Steps of niceness by which these threads, and those that compute passwords' hashes, stand back behind
+/// workers: where they share one CPU, a zone that is parsed gets a tenth of it (weights 110 and 1,024),
+/// or all that the worker leaves.
+pub const BACKGROUND_NICE: i32 = 10;
 
 /// Octets of a zone file from which on its zone may lie in huge pages.
 pub const HUGE_PAGES_FILE_BYTES_MIN: u64 = 16 << 20;

@@ -125,6 +125,7 @@ fn run(serve: Serve) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(corelane::limits::BLOCKING_THREADS_MAX)
+        .on_thread_start(corelane::sys::give_way)
         .build();
     let Ok(runtime) = runtime else {
         logging::fatal(&"no runtime: the kernel refuses descriptors");

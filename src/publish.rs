@@ -221,6 +221,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_last_drop_is_controls() {
+        struct Told(std::sync::mpsc::Sender<std::thread::ThreadId>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.send(std::thread::current().id()).unwrap();
+            }
+        }
+        const VALUES: u64 = 200;
+        let (drops, dropped) = std::sync::mpsc::channel();
+        let turns = Turns::new(1);
+        let value = Published::new(Told(drops.clone()));
+        let mut reader = value.reader();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let of_worker = Arc::clone(&turns);
+        let worker = std::thread::spawn(move || {
+            while stopped.try_recv().is_err() {
+                of_worker.begin(0);
+                let epoch = of_worker.epoch();
+                reader.refresh();
+                of_worker.end(0, (0, 0), epoch);
+            }
+            reader
+        });
+        let mut seen = Vec::new();
+        for _ in 0..VALUES {
+            value.set(&turns, Told(drops.clone()));
+            tokio::task::yield_now().await;
+            seen.extend(dropped.try_iter());
+        }
+        while seen.len() < VALUES as usize {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            seen.extend(dropped.try_iter());
+        }
+        stop.send(()).unwrap();
+        let reader = worker.join().unwrap();
+        let own = std::thread::current().id();
+        assert!(seen.iter().all(|thread| *thread == own), "a worker has freed a value");
+        drop((reader, value));
+    }
+
+    #[tokio::test]
     async fn freed_only_between_turns() {
         let turns = Turns::new(2);
         let value = Published::new(String::from("old"));

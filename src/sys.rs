@@ -17,6 +17,8 @@ use std::path::Path;
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 
+use crate::limits::BACKGROUND_NICE;
+
 /// Turns the −1 of a system call into `errno`.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -145,6 +147,18 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: `set` is readable and as long as we say; 0 is the calling thread.
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
+}
+
+/// Has the calling thread leave the CPU to the others of this process, as far as `nice(2)` goes: for what
+/// computes for long beside workers that may have no other CPU. Who wants to and is not let goes on as
+/// it is. Linux has a niceness for each thread.
+pub fn give_way() {
+    // SAFETY: plain numbers. The first is that of the thread `main` runs on, which never gives way: however
+    // threads start each other, they give way once.
+    unsafe {
+        let usual = libc::getpriority(libc::PRIO_PROCESS, std::process::id());
+        libc::setpriority(libc::PRIO_PROCESS, 0, usual + BACKGROUND_NICE);
+    }
 }
 
 /// Has the kernel give this process pages of the usual size only.
@@ -701,6 +715,23 @@ mod tests {
         let seen = std::thread::spawn(move || pin(cpu).map(|()| affinity())).join().unwrap();
         assert_eq!(seen.unwrap(), [cpu]);
         assert!(pin(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_thread_gives_way_once_and_the_others_do_not() {
+        // SAFETY: plain numbers.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let usual = nice();
+        let of_thread = move || {
+            give_way();
+            let first = nice();
+            let second = std::thread::spawn(move || (give_way(), nice()).1).join().unwrap();
+            (first, second)
+        };
+        let given = std::thread::spawn(of_thread).join().unwrap();
+        let lowest = 19;
+        let wanted = (usual + BACKGROUND_NICE).min(lowest);
+        assert_eq!((given, nice()), ((wanted, wanted), usual));
     }
 
     #[test]

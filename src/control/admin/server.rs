@@ -32,6 +32,7 @@ use super::{Request, Response, Route, SelfPoll, poll};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_HEADERS_MAX, ADMIN_TIMEOUT_SECONDS,
 };
+use crate::sys;
 
 const TIMEOUT: Duration = Duration::from_secs(ADMIN_TIMEOUT_SECONDS);
 
@@ -70,7 +71,10 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start() -> io::Result<Server> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_start(sys::give_way)
+            .build()?;
         let (commands, mut receiver) = mpsc::unbounded_channel::<Sent>();
         std::thread::Builder::new().name("admin".into()).spawn(move || {
             runtime.block_on(async move {
