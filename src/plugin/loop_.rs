@@ -230,7 +230,7 @@ mod tests {
         assert!(parse_block::<Loop>("loop").is_ok());
         for (block, words) in [
             ("loop a", "Wrong argument count or unexpected line ending after 'a'"),
-            ("loop {\nx\n}", "unknown property 'x'"),
+            ("loop {\nx\n}", "Unexpected token '{', expecting argument"),
             ("loop\nloop", "this plugin can only be used once per Server Block"),
         ] {
             let error = parse_block::<Loop>(block).map(|_| ()).expect_err(block);
