@@ -33,8 +33,9 @@ pub enum Request<'n> {
     Invalid,
     /// A namespace below `svc` or, if the flag is set, below `pod`.
     Namespace(&'n [u8], bool),
-    /// A pod by the label that stands for its address, in a namespace.
-    Pod(&'n [u8], &'n [u8]),
+    /// A pod by the label that stands for its address, in a namespace. What stands left of them
+    /// chooses nothing.
+    Pod(&'n [u8], &'n [u8], Scope<'n>),
     /// A service: its label and its namespace's, both with their lengths.
     Service(&'n [u8], Scope<'n>),
 }
@@ -113,7 +114,7 @@ impl<'n> Request<'n> {
             _ => return Self::Invalid,
         }
         if is_pod {
-            return Self::Pod(label(2), label(1));
+            return Self::Pod(label(2), label(1), scope);
         }
         Self::Service(&prefix[starts[2] as usize..starts[0] as usize], scope)
     }
@@ -157,9 +158,12 @@ mod tests {
         }
         plain("a.svc.cluster.local", |r| assert_eq!(r, Request::Namespace(b"a", false)));
         plain("a.pod.cluster.local", |r| assert_eq!(r, Request::Namespace(b"a", true)));
-        plain("10-0-0-1.a.pod.cluster.local", |r| assert_eq!(r, Request::Pod(b"10-0-0-1", b"a")));
+        plain("10-0-0-1.a.pod.cluster.local", |r| {
+            assert_eq!(r, Request::Pod(b"10-0-0-1", b"a", Scope::default()));
+        });
         plain("x.10-0-0-1.a.pod.cluster.local", |r| {
-            assert_eq!(r, Request::Pod(b"10-0-0-1", b"a"));
+            let scope = Scope { endpoint: b"x", ..Scope::default() };
+            assert_eq!(r, Request::Pod(b"10-0-0-1", b"a", scope));
         });
         plain("web.a.svc.cluster.local", |request| {
             assert_eq!(request, Request::Service(b"\x03web\x01a", Scope::default()));

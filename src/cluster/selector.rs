@@ -32,17 +32,27 @@ impl Selector {
     /// # Errors
     /// What is wrong, in one line.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::tests(text).map_err(|why| match why {
+            Fault::Syntax(why) => format!("couldn't parse the selector string {text:?}: {why}"),
+            Fault::Operator(why) => why,
+        })
+    }
+
+    fn tests(text: &str) -> Result<Self, Fault> {
         let mut rest = Words(text);
         let mut tests = Vec::new();
         if rest.peek().is_none() {
             return Ok(Self(tests));
         }
         loop {
-            tests.push(requirement(&mut rest)?);
+            tests.push(requirement(&mut rest, tests.is_empty())?);
             match rest.next() {
                 None => return Ok(Self(tests)),
                 Some(",") => {}
-                Some(other) => return Err(format!("found '{other}', expected: ',' or the end")),
+                Some(other) => {
+                    let why = format!("found '{other}', expected: ',' or 'end of string'");
+                    return Err(Fault::Syntax(why));
+                }
             }
         }
     }
@@ -104,14 +114,33 @@ impl<'t> Words<'t> {
     }
 }
 
-fn requirement(rest: &mut Words<'_>) -> Result<(Box<str>, Test), String> {
+/// What is wrong with a selector, in the words of Kubernetes' own library.
+enum Fault {
+    /// It cannot be read.
+    Syntax(String),
+    /// It can, but not be asked for.
+    Operator(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Syntax(why)
+    }
+}
+
+/// One test; `first`: nothing stands left of it.
+fn requirement(rest: &mut Words<'_>, first: bool) -> Result<(Box<str>, Test), Fault> {
     let mut key = rest.next().unwrap_or_default();
     let missing = key == "!";
     if missing {
         key = rest.next().unwrap_or_default();
     }
     if !is_key(key) {
-        return Err(format!("found '{key}', expected: a label key"));
+        let expected = match first {
+            true => "!, identifier, or 'end of string'",
+            false => "identifier after ','",
+        };
+        return Err(format!("found '{key}', expected: {expected}").into());
     }
     let test = match rest.peek() {
         None | Some(",") if missing => Test::Missing,
@@ -124,11 +153,15 @@ fn requirement(rest: &mut Words<'_>) -> Result<(Box<str>, Test), String> {
                 _ => Test::In(vec![value(rest)?]),
             }
         }
-        Some(mark @ ("!=" | "<" | ">")) if !missing => {
-            return Err(format!("{mark:?} is not a valid label selector operator"));
+        Some("!=") if !missing => {
+            return Err(Fault::Operator("\"!=\" is not a valid label selector operator".into()));
+        }
+        Some(mark @ ("<" | ">")) if !missing => {
+            let word = if mark == "<" { "lt" } else { "gt" };
+            return Err(Fault::Operator(format!("{word:?} isn't supported in label selectors")));
         }
         Some(other) => {
-            return Err(format!("found '{other}', expected: in, notin, =, == or ','"));
+            return Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt").into());
         }
     };
     Ok((key.into(), test))
@@ -146,7 +179,7 @@ fn value(rest: &mut Words<'_>) -> Result<Box<str>, String> {
 fn values(rest: &mut Words<'_>) -> Result<Vec<Box<str>>, String> {
     let open = rest.next().unwrap_or_default();
     if open != "(" {
-        return Err(format!("found '{open}', expected: '('"));
+        return Err(format!("found '{open}' expected: '('"));
     }
     let mut all = vec![value(rest)?];
     loop {
@@ -211,15 +244,19 @@ mod tests {
     fn what_is_no_selector() {
         for (text, words) in [
             ("a!=b", "\"!=\" is not a valid label selector operator"),
-            ("a>1", "\">\" is not a valid label selector operator"),
-            ("a in b", "found 'b', expected: '('"),
+            ("a>1", "\"gt\" isn't supported in label selectors"),
+            ("a in b", "found 'b' expected: '('"),
             ("a in (b", "expected: ',' or ')'"),
-            ("=b", "found '=', expected: a label key"),
+            (
+                "=b",
+                "couldn't parse the selector string \"=b\": \
+                 found '=', expected: !, identifier, or 'end of string'",
+            ),
             ("a b", "found 'b', expected"),
-            ("a,", "expected: a label key"),
+            ("a,", "found '', expected: identifier after ','"),
             ("!a=b", "found '=', expected"),
             ("a=-", "found '-', expected: a label value"),
-            ("A/b", "expected: a label key"),
+            ("A/b", "found 'A/b', expected: !, identifier"),
         ] {
             let why = Selector::parse(text).expect_err(text);
             assert!(why.contains(words), "{text}: {why}");

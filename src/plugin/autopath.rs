@@ -90,6 +90,10 @@ impl Directive for Autopath {
             let Some((path, zones)) = stanza.args.split_last() else {
                 return Err(lines.err(&stanza.name, "no resolv-conf specified"));
             };
+            // What stands in a block is read as another use, without arguments.
+            if let Some(option) = stanza.options.first() {
+                return Err(lines.err(&option.name, "no resolv-conf specified"));
+            }
             match path.text.strip_prefix('@') {
                 Some(plugin) => this.plugin = Some((plugin.into(), path.place.clone())),
                 None => this.search = read_file(lines, path)?,
@@ -384,6 +388,7 @@ mod tests {
         for (args, words) in [
             ("", "no resolv-conf specified"),
             ("\"\"", "failed to parse \"\": open : no such file or directory"),
+            ("@kubernetes {\nx\n}", "no resolv-conf specified"),
             ("a.test nowhere", "failed to parse \"nowhere\": open nowhere: no such file"),
         ] {
             let fault =

@@ -173,10 +173,13 @@ impl Directive for Dnstap {
 impl Settings {
     fn option(&mut self, lines: &Lines<'_>, option: &OptionLine) -> Result<(), CorefileError> {
         match option.name.text.as_str() {
-            "skipverify" => self.skip_verify = true,
-            "identity" => self.identity = lines.one_arg(option)?.text.clone(),
-            "version" => self.version = lines.one_arg(option)?.text.clone(),
-            "extra" => self.extra = Some(Format::parse(&lines.one_arg(option)?.text)),
+            "skipverify" => {
+                lone(lines, &option.args)?;
+                self.skip_verify = true;
+            }
+            "identity" => self.identity = first(lines, option)?.text.clone(),
+            "version" => self.version = first(lines, option)?.text.clone(),
+            "extra" => self.extra = Some(Format::parse(&first(lines, option)?.text)),
             "tls" if !self.listen => {
                 return Err(lines.err(&option.name, "tls directive only valid for listeners"));
             }
@@ -198,6 +201,18 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// The one argument of an option.
+fn first<'l>(lines: &Lines<'_>, option: &'l OptionLine) -> Result<&'l Token, CorefileError> {
+    let (first, rest) = option.args.split_first().ok_or_else(|| lines.arg_err(&option.name))?;
+    lone(lines, rest)?;
+    Ok(first)
+}
+
+/// Nothing more on the line: CoreDNS takes a further word for an option.
+fn lone(lines: &Lines<'_>, rest: &[Token]) -> Result<(), CorefileError> {
+    rest.first().map_or(Ok(()), |extra| Err(lines.unknown_option(extra, &[])))
 }
 
 /// A factor of 1 to `most`.
@@ -371,6 +386,8 @@ mod tests {
             ("dnstap listen /a {\ntls a\n}", "tls requires cert and key file paths"),
             ("dnstap /a {\nidentity\n}", "Wrong argument count"),
             ("dnstap /a {\nextr x\n}", "unknown property 'extr'"),
+            ("dnstap /a {\nidentity x y\n}", "unknown property 'y'"),
+            ("dnstap /a {\nskipverify y\n}", "unknown property 'y'"),
         ] {
             let error = parse(block).expect_err(block);
             assert!(error.contains(words), "{block}: {error}");

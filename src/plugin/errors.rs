@@ -86,7 +86,12 @@ impl Directive for Errors {
         let mut patterns = Vec::new();
         for option in &stanza.options {
             match option.name.text.as_str() {
-                "stacktrace" => {}
+                "stacktrace" => {
+                    if let Some(extra) = option.args.first() {
+                        let words = format!("Unknown field {}", extra.text);
+                        return Err(lines.parse_err(extra, words));
+                    }
+                }
                 "consolidate" => patterns.push(consolidate(lines, option)?),
                 other => {
                     let error = lines.parse_err(&option.name, format!("Unknown field {other}"));

@@ -335,6 +335,13 @@ enum Failure {
     Broken(WireError),
 }
 
+impl Failure {
+    /// Whether there was no way to the upstream.
+    fn is_unmade(&self) -> bool {
+        matches!(self, Self::Unreached(Unreached::Refused | Unreached::NoRoute))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -583,7 +590,14 @@ impl Link {
             }
             Some((member, stream)) => {
                 let (proto, to) = (member.upstream.proto(stream), &member.upstream.label);
-                cx.fail(rcode::SERVFAIL, format_args!("read {proto} {to}: {failure}"));
+                // What failed, as Go's network library says it.
+                let unmade = failure.is_unmade();
+                let (verb, proto, step) = match proto {
+                    "udp" if unmade => ("read", "udp", "read: "),
+                    _ if unmade => ("dial", "tcp", "connect: "),
+                    _ => ("read", proto, ""),
+                };
+                cx.fail(rcode::SERVFAIL, format_args!("{verb} {proto} {to}: {step}{failure}"));
             }
             None => cx.fail(rcode::SERVFAIL, format_args!("{failure}")),
         }

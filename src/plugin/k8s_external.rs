@@ -84,7 +84,7 @@ use super::{
 };
 use crate::cluster::index::Index;
 use crate::cluster::outside::{Outcome, Rules, Transfer};
-use crate::control::corefile::{Fallthrough, OptionLine, Token};
+use crate::control::corefile::{Fallthrough, OptionLine, Token, no_number};
 use crate::limits::CLUSTER_TARGETS_MAX;
 use crate::publish::Reader;
 use crate::wire::{Full, Name, NameBuf, Section, edns, opcode, rclass, rcode, rtype};
@@ -155,7 +155,7 @@ fn first<'l>(lines: &Lines<'_>, option: &'l OptionLine) -> Result<&'l Token, Cor
 
 fn ttl(lines: &Lines<'_>, word: &Token) -> Result<u32, CorefileError> {
     let Ok(ttl) = word.text.parse::<i64>() else {
-        return Err(lines.err(word, format!("parsing {:?}: invalid syntax", word.text)));
+        return Err(lines.err(word, no_number("Atoi", &word.text)));
     };
     if !(0..=TTL_MAX).contains(&ttl) {
         return Err(lines.parse_err(word, format!("ttl must be in range [0, 3600]: {ttl}")));

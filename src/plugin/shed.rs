@@ -46,7 +46,7 @@ impl Directive for Shed {
             if key.transport != Transport::Dns {
                 let words = format!(
                     "only plain DNS server blocks are supported; {:?} uses transport {:?}",
-                    key.text,
+                    key.address(53),
                     key.transport.scheme()
                 );
                 return Err(lines.parse_err(&stanza.name, words));

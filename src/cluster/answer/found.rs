@@ -145,7 +145,7 @@ impl Rules {
                     false => Found::Missing,
                 }
             }
-            Request::Pod(label, namespace) => self.pod(index, label, namespace),
+            Request::Pod(label, namespace, _) => self.pod(index, label, namespace),
             Request::Service(key, scope) => self.service(index, key, scope, is_imported),
             Request::Empty | Request::Invalid => Found::Missing,
         }

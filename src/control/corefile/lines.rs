@@ -219,13 +219,18 @@ impl<'a> Lines<'a> {
     /// A decimal number within `range`.
     ///
     /// # Errors
-    /// `parsing "x": invalid syntax`, or `x is not between MIN and MAX`.
+    /// In the words of Go's `Atoi`, or for numbers without a sign of its `ParseUint`; or
+    /// `x is not between MIN and MAX`.
     pub fn number<T>(&self, token: &Token, range: RangeInclusive<T>) -> Result<T, CorefileError>
     where
         T: FromStr + PartialOrd + Display,
     {
-        let Ok(number) = token.text.parse::<T>() else {
-            return Err(self.err(token, format!("parsing {:?}: invalid syntax", token.text)));
+        let text = token.text.as_str();
+        let signed = "-1".parse::<T>().is_ok();
+        let number = text.parse::<T>().ok().filter(|_| signed || !text.starts_with('+'));
+        let Some(number) = number else {
+            let function = if signed { "Atoi" } else { "ParseUint" };
+            return Err(self.err(token, no_number(function, text)));
         };
         if range.contains(&number) {
             return Ok(number);
@@ -327,6 +332,15 @@ impl Fallthrough {
     }
 }
 
+/// What a function of Go's `strconv` says of a word that is no number, or one too large.
+pub fn no_number(function: &str, text: &str) -> String {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let digits = if function == "Atoi" { digits.strip_prefix('+').unwrap_or(digits) } else { text };
+    let is_number = !digits.is_empty() && digits.bytes().all(|octet| octet.is_ascii_digit());
+    let why = if is_number { "value out of range" } else { "invalid syntax" };
+    format!("strconv.{function}: parsing {text:?}: {why}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Corefile, Directives, Input, load};
@@ -400,7 +414,14 @@ mod tests {
             assert!(
                 fault(lines.number(big, 0..=255_u16)).ends_with("300 is not between 0 and 255")
             );
-            assert!(fault(lines.number(x, 0..=1_u8)).ends_with("parsing \"x\": invalid syntax"));
+            assert!(
+                fault(lines.number(x, 0..=1_u8))
+                    .ends_with("strconv.ParseUint: parsing \"x\": invalid syntax")
+            );
+            assert!(
+                fault(lines.number(big, 0..=1_i8))
+                    .ends_with("strconv.Atoi: parsing \"300\": value out of range")
+            );
             assert_eq!(lines.cidr(net).map(|(_, bits)| bits), Ok(8));
             assert!(fault(lines.cidr(address)).ends_with("invalid CIDR address: 10.0.0.1"));
             assert!(lines.ip(address).is_ok());

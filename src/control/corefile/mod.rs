@@ -34,7 +34,7 @@ pub use key::{
     Binding, Key, Transport, check_overlaps, check_ports, check_transports, zones_of_text,
 };
 pub use lexer::Token;
-pub use lines::{Fallthrough, Line, Lines};
+pub use lines::{Fallthrough, Line, Lines, no_number};
 pub use tree::{OptionLine, Stanza};
 
 use crate::limits::COREFILE_BYTES_MAX;

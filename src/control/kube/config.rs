@@ -135,12 +135,27 @@ fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, String> {
         (false, None) => format!("http://{url}"),
         (false, Some(_)) => format!("https://{url}"),
     };
-    let uri = whole.parse().map_err(|error| format!("endpoint {url}: {error}"))?;
+    let fault = |_| format!("endpoint: host must be a URL or a host:port pair: {url:?}");
+    let uri = whole.parse().map_err(fault)?;
     let mut config = Config::new(uri);
     if config.cluster_url.host().is_none() {
         return Err(format!("endpoint {url}: no host"));
     }
     if let Some(tls) = tls {
+        let files = [
+            ("client-cert", &tls.cert),
+            ("client-key", &tls.key),
+            ("certificate-authority", &tls.ca),
+        ];
+        let missing = files.iter().filter(|(_, path)| !path.as_os_str().is_empty());
+        let missing = missing.filter_map(|(what, path)| {
+            let why = std::fs::File::open(path).err().map(|error| error.kind())?;
+            Some(format!("unable to read {what} {} due to {why}", path.display()))
+        });
+        let missing: Vec<_> = missing.collect();
+        if !missing.is_empty() {
+            return Err(format!("invalid configuration: {}", missing.join(", ")));
+        }
         let path = |path: &Path| path.to_str().filter(|path| !path.is_empty()).map(String::from);
         config.auth_info.client_certificate = path(&tls.cert);
         config.auth_info.client_key = path(&tls.key);

@@ -105,7 +105,7 @@ fn write_part(request: Request<'_>, number: usize, out: &mut dyn fmt::Write) -> 
         Request::Empty | Request::Invalid => ("", &[], &[], Scope::default()),
         Request::Namespace(label, true) => ("pod", label, &[], Scope::default()),
         Request::Namespace(label, false) => ("svc", label, &[], Scope::default()),
-        Request::Pod(label, namespace) => ("pod", namespace, label, Scope::default()),
+        Request::Pod(label, namespace, scope) => ("pod", namespace, label, scope),
         Request::Service(key, scope) => {
             let mut labels = labels_of(key);
             let service = labels.next().unwrap_or_default();

@@ -9,7 +9,8 @@ use crate::cluster::record::Reading;
 use crate::cluster::selector::Selector;
 use crate::cluster::writer::Holding;
 use crate::control::corefile::{
-    CorefileError, Fallthrough, Lines, OptionLine, Place, Token, parse_duration, zones_of_text,
+    CorefileError, Fallthrough, Lines, OptionLine, Place, Token, no_number, parse_duration,
+    zones_of_text,
 };
 use crate::control::kube::{Connect, Limits, Selectors, Times, Tls};
 use crate::wire::NameBuf;
@@ -218,7 +219,7 @@ impl Settings {
                     }
                     Ok(qps) if qps.is_finite() => qps,
                     _ => {
-                        let why = format!("parsing {:?}: invalid syntax", word.text);
+                        let why = no_number("ParseFloat", &word.text);
                         let words = format!("invalid apiserver_qps {:?}: {why}", word.text);
                         return Err(lines.parse_err(word, words));
                     }
@@ -288,7 +289,7 @@ fn pods(lines: &Lines<'_>, option: &OptionLine) -> Result<Pods, CorefileError> {
         "verified" => Ok(Pods::Verified),
         other => {
             let known = ["disabled", "verified", "insecure"];
-            let words = format!("wrong value for pods: {other}, must be one of: ");
+            let words = format!("wrong value for pods: {other},  must be one of: ");
             let words = words + &known.join(", ");
             Err(lines.err(mode, words).suggesting(other, &known))
         }
@@ -311,7 +312,7 @@ fn selector(
 fn ttl(lines: &Lines<'_>, option: &OptionLine) -> Result<u32, CorefileError> {
     let [word, ..] = lines.some_args(option)? else { return Ok(0) };
     let Ok(ttl) = word.text.parse::<i64>() else {
-        return Err(lines.err(word, format!("parsing {:?}: invalid syntax", word.text)));
+        return Err(lines.err(word, no_number("Atoi", &word.text)));
     };
     if !(0..=TTL_MAX).contains(&ttl) {
         return Err(lines.parse_err(word, format!("ttl must be in range [0, 3600]: {ttl}")));
@@ -326,10 +327,15 @@ fn count(lines: &Lines<'_>, option: &OptionLine) -> Result<usize, CorefileError>
         Ok(number) if number < 0 => Err(lines.parse_err(word, format!("{name} must be >= 0"))),
         Ok(number) => Ok(u32::try_from(number).unwrap_or(u32::MAX) as usize),
         Err(_) => {
-            let why = format!("parsing {:?}: invalid syntax", word.text);
+            let why = no_number("Atoi", &word.text);
             Err(lines.parse_err(word, format!("invalid {name} {:?}: {why}", word.text)))
         }
     }
+}
+
+/// The last word of a line.
+fn last(option: &OptionLine) -> &Token {
+    option.args.last().unwrap_or(&option.name)
 }
 
 /// The options that say where the objects come from.
@@ -358,7 +364,7 @@ impl Source {
             }
             "tls" => {
                 let [cert, key, ca] = &option.args[..] else {
-                    return Err(lines.arg_err(&option.name));
+                    return Err(lines.arg_err(last(option)));
                 };
                 let [cert, key, ca] = [cert, key, ca].map(|path| PathBuf::from(&path.text));
                 self.tls = Some(Tls { cert, key, ca });
@@ -367,7 +373,7 @@ impl Source {
                 let (file, context) = match &option.args[..] {
                     [file] => (file, None),
                     [file, context] => (file, Some(context.text.clone())),
-                    _ => return Err(lines.arg_err(&option.name)),
+                    _ => return Err(lines.arg_err(last(option))),
                 };
                 self.kubeconfig = Some((file.clone(), context));
             }
@@ -482,15 +488,16 @@ mod tests {
     fn faults_in_coredns_words() {
         for (option, words) in [
             ("pods", "Wrong argument count"),
-            ("pods on", "wrong value for pods: on, must be one of: disabled, verified, insecure"),
+            ("pods on", "wrong value for pods: on,  must be one of: disabled, verified, insecure"),
             ("endpoint_pod_names x", "Wrong argument count"),
             ("namespaces", "Wrong argument count"),
             ("endpoint", "Wrong argument count"),
-            ("tls a b", "Wrong argument count"),
+            ("tls a b", "Wrong argument count or unexpected line ending after 'b'"),
             ("labels a!=b", "unable to parse label selector value: 'a!=b': \"!=\" is not a valid"),
             ("namespace_labels (", "unable to parse namespace_label selector value: '('"),
             ("ttl", "Wrong argument count"),
-            ("ttl x", "parsing \"x\": invalid syntax"),
+            ("ttl x", "strconv.Atoi: parsing \"x\": invalid syntax"),
+            ("ttl 9223372036854775808", "parsing \"9223372036854775808\": value out of range"),
             ("ttl 3601", "ttl must be in range [0, 3600]: 3601"),
             ("ttl -1", "ttl must be in range [0, 3600]: -1"),
             ("noendpoints x", "Wrong argument count"),
@@ -503,7 +510,7 @@ mod tests {
               (authoritative zones: [cluster.local.])",
             ),
             ("startup_timeout 5", "failed to parse startup_timeout: 5, time: missing unit"),
-            ("apiserver_qps x", "invalid apiserver_qps \"x\": parsing \"x\": invalid syntax"),
+            ("apiserver_qps x", "invalid apiserver_qps \"x\": strconv.ParseFloat: parsing \"x\""),
             ("apiserver_qps -1", "apiserver_qps must be >= 0"),
             ("apiserver_burst 1.5", "invalid apiserver_burst \"1.5\""),
             ("apiserver_max_inflight -1", "apiserver_max_inflight must be >= 0"),
