@@ -1,4 +1,5 @@
-//! One connection, plain or in TLS: what it has asked, what it still has to be told, how long it may be quiet.
+//! One connection, plain or in TLS: what it has asked, what it still has to be told, how long it may
+//! be quiet.
 //!
 //! Its task reads and frames; the turn's replies are written by [`Connection::flush`], straight
 //! from the turn. Only where the socket takes no more does the task wait to write the rest.
