@@ -92,12 +92,17 @@ def hangs_together(where, objects, workload, name=None):
         fault(f"{where}: no service account {account}")
 
 
+CERTIFICATE = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=dns.example"]
+
+
 def corefile(where, objects):
     """The Corefile of a ConfigMap is one that this program takes."""
     text = find(objects, "ConfigMap", "coredns").get("data", {}).get("Corefile", "")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "Corefile")
-        path.write_text(text)
+        path.write_text(text.replace("/etc/corelane/tls", folder))
+        if "tls.crt" in text:
+            run(*CERTIFICATE, "-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt")
         done = subprocess.run([CORELANE, "check", path], capture_output=True, text=True)
         if done.returncode:
             fault(f"{where}: Corefile: {(done.stderr + done.stdout).strip()}")
@@ -335,9 +340,21 @@ def chart():
             hangs_together(where, objects, "Deployment")
         elif values.name.startswith("every-name"):
             honoured(where, yaml.safe_load(values.read_text()), objects)
+        elif values.name == "tls.yaml":
+            encrypted(where, objects)
         corefile(where, objects)
     refused()
     policy()
+
+
+def encrypted(where, objects):
+    """The port of DNS over TLS is TCP alone, and its certificate can be read by who is not root."""
+    pod = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]
+    ports = {(port["containerPort"], port["protocol"]) for port in pod["containers"][0]["ports"]}
+    if not {(853, "TCP"), (53, "UDP")} <= ports or (853, "UDP") in ports:
+        fault(f"{where}: ports {sorted(ports)}")
+    if "fsGroup" not in pod.get("securityContext", {}):
+        fault(f"{where}: nobody but root can read the certificate")
 
 
 def leaves(value):
