@@ -3,6 +3,8 @@
 //! A segment is made when it is first needed and lives as long as the pool, so that a reader may look
 //! into one that has been given to another table meanwhile: it finds other words, and notices.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 #[allow(clippy::disallowed_types, reason = "taken for segments and tables, never by a reader")]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -27,7 +29,8 @@ pub struct Pool {
     /// Octets in use: segments, and what tables have of their own.
     used: AtomicUsize,
     limit: AtomicUsize,
-    wishes: Locked<Vec<usize>>,
+    /// How many shares wish for so many octets.
+    wishes: Locked<BTreeMap<usize, usize>>,
 }
 
 #[allow(clippy::disallowed_types, reason = "see above")]
@@ -66,10 +69,10 @@ impl Pool {
 
     /// Changes what is wished for: the largest wish is the budget. Memory over it is given to no table
     /// again as it comes free.
-    fn wish(&self, change: impl FnOnce(&mut Vec<usize>)) {
+    fn wish(&self, change: impl FnOnce(&mut BTreeMap<usize, usize>)) {
         let mut wishes = locked(&self.wishes);
         change(&mut wishes);
-        if let Some(largest) = wishes.iter().max() {
+        if let Some((largest, _)) = wishes.last_key_value() {
             self.limit.store(*largest, Relaxed);
         }
     }
@@ -88,7 +91,10 @@ impl Pool {
     pub(super) fn enter(&self, table: &Arc<Table>, bytes: usize) {
         self.used.fetch_add(bytes, Relaxed);
         let mut tables = locked(&self.tables);
-        tables.retain(|weak| weak.strong_count() > 0);
+        // Those that are gone leave when the vector is full: a Corefile has thousands of tables.
+        if tables.len() == tables.capacity() {
+            tables.retain(|weak| weak.strong_count() > 0);
+        }
         tables.push(Arc::downgrade(table));
     }
 
@@ -177,7 +183,7 @@ impl Share {
         });
         drop(living);
         let share = Self { pool, wish };
-        share.pool.wish(|wishes| wishes.push(wish));
+        share.pool.wish(|wishes| *wishes.entry(wish).or_default() += 1);
         share
     }
 
@@ -190,8 +196,11 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.pool.wish(|wishes| {
-            if let Some(at) = wishes.iter().position(|wish| *wish == self.wish) {
-                wishes.swap_remove(at);
+            if let Entry::Occupied(mut shares) = wishes.entry(self.wish) {
+                *shares.get_mut() -= 1;
+                if *shares.get() == 0 {
+                    shares.remove();
+                }
             }
         });
     }

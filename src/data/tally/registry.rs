@@ -331,7 +331,11 @@ impl Entry {
     fn show(&mut self, key: Box<str>, read: Option<Read>) -> Gauge {
         let reading = Arc::new(Reading { bits: AtomicU64::new(0), read });
         let held = self.readings().entry(key).or_default();
-        held.retain(|weak| weak.strong_count() > 0);
+        // Those that are gone leave when the vector is full: each of thousands of caches shows the
+        // budget of all.
+        if held.len() == held.capacity() {
+            held.retain(|weak| weak.strong_count() > 0);
+        }
         held.push(Arc::downgrade(&reading));
         Gauge(reading)
     }
