@@ -88,8 +88,7 @@ impl Pool {
     }
 
     /// Tables that live.
-    pub(super) fn enter(&self, table: &Arc<Table>, bytes: usize) {
-        self.used.fetch_add(bytes, Relaxed);
+    pub(super) fn enter(&self, table: &Arc<Table>) {
         let mut tables = locked(&self.tables);
         // Those that are gone leave when the vector is full: a Corefile has thousands of tables.
         if tables.len() == tables.capacity() {

@@ -24,7 +24,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, fence};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
 use super::pool::{Pool, cells, zeros};
 use super::queue::Writer;
@@ -197,11 +197,24 @@ pub enum Read {
     Found(usize, usize),
 }
 
+/// Where a table's entries lie, and what the caller notes of them.
+struct Slots {
+    buckets: Box<[Bucket]>,
+    marks: Box<[AtomicU64]>,
+}
+
+impl Slots {
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets) + size_of_val(&*self.marks)
+    }
+}
+
 /// A table of entries.
 pub struct Table {
     pub(super) pool: Arc<Pool>,
-    pub(super) buckets: Box<[Bucket]>,
-    marks: Box<[AtomicU64]>,
+    /// Made by the first put: a Corefile may have thousands of tables that hold nothing.
+    slots: OnceLock<Slots>,
+    buckets_max: usize,
     pub(super) entries: [AtomicUsize; 2],
     pub(super) evicted: [AtomicU64; 2],
     held_words: AtomicUsize,
@@ -220,14 +233,11 @@ impl Table {
         let most = pool.limit() / STORE_ENTRY_BYTES_MIN;
         let entries = wanted.entries_max.iter().sum::<usize>().min(most).max(BUCKET_WORDS);
         // Full to six of seven, a bucket in three sends an entry to its second one.
-        let buckets = entries.div_ceil(6).max(2);
-        let buckets = cells(buckets, || Bucket(Default::default()));
-        let marks = zeros(if wanted.marks { buckets.len() * BUCKET_WORDS * MARKS } else { 0 });
-        let bytes = size_of_val(&*buckets) + size_of_val(&*marks);
+        let buckets_max = entries.div_ceil(6).max(2);
         let table = Arc::new(Self {
             pool: Arc::clone(pool),
-            buckets,
-            marks,
+            slots: OnceLock::new(),
+            buckets_max,
             entries: [AtomicUsize::new(0), AtomicUsize::new(0)],
             evicted: [AtomicU64::new(0), AtomicU64::new(0)],
             held_words: AtomicUsize::new(0),
@@ -235,8 +245,29 @@ impl Table {
             wanted,
             writer: Locked::new(Writer::new(entries)),
         });
-        pool.enter(&table, bytes);
+        pool.enter(&table);
         table
+    }
+
+    /// Makes the slots, unless they are there.
+    pub(super) fn lay_out(&self) {
+        self.slots.get_or_init(|| {
+            let buckets = cells(self.buckets_max, || Bucket(Default::default()));
+            let marks = if self.wanted.marks { buckets.len() * BUCKET_WORDS * MARKS } else { 0 };
+            let slots = Slots { buckets, marks: zeros(marks) };
+            self.pool.charge(slots.bytes());
+            slots
+        });
+    }
+
+    /// The buckets; none before the first put.
+    #[inline]
+    pub(super) fn buckets(&self) -> &[Bucket] {
+        self.slots.get().map_or(&[], |slots| &slots.buckets)
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.slots.get().map_or(0, Slots::bytes)
     }
 
     /// Entries of a class, expired ones among them.
@@ -257,8 +288,7 @@ impl Table {
 
     /// Octets that the table has of the budget: its segments, slots and marks, and what it remembers.
     pub fn bytes(&self) -> usize {
-        let own = size_of_val(&*self.buckets) + size_of_val(&*self.marks);
-        own + self.held_words() * size_of::<u64>() + self.ghost_bytes.load(Relaxed)
+        self.slot_bytes() + self.held_words() * size_of::<u64>() + self.ghost_bytes.load(Relaxed)
     }
 
     /// Notes for others what the writer has.
@@ -270,13 +300,13 @@ impl Table {
     /// The caller's mark `which` (0 or 1) of a slot; none where no marks were wanted. Zero for an
     /// entry of another name than the slot had before.
     pub fn mark(&self, slot: u32, which: usize) -> Option<&AtomicU64> {
-        self.marks.get(slot as usize * MARKS + which)
+        self.slots.get()?.marks.get(slot as usize * MARKS + which)
     }
 
     /// The buckets that an entry of this hash, of which it holds the low half, may be in.
     #[inline]
     pub(super) fn buckets_of(&self, hash: u32) -> [usize; 2] {
-        let count = self.buckets.len();
+        let count = self.buckets().len();
         let second = hash.wrapping_mul(0x9e37_79b1).rotate_left(16);
         [scaled(hash, count), scaled(second, count)]
     }
@@ -284,10 +314,14 @@ impl Table {
     /// Calls `each` with every slot whose entry may have this hash.
     #[inline]
     pub fn find(&self, hash: u64, mut each: impl FnMut(Candidate)) {
+        let buckets = self.buckets();
+        if buckets.is_empty() {
+            return;
+        }
         let tag = hash >> Slot::TAG_AT;
         let [first, second] = self.buckets_of(hash as u32);
         let mut look = |bucket: usize| {
-            let Bucket([strays, slots @ ..]) = &self.buckets[bucket];
+            let Bucket([strays, slots @ ..]) = &buckets[bucket];
             for (n, slot) in slots.iter().enumerate() {
                 let word = Slot(slot.load(Acquire));
                 if word.0 >> Slot::TAG_AT == tag && !word.is_empty() {
@@ -305,7 +339,7 @@ impl Table {
     #[inline]
     pub(super) fn slot(&self, slot: u32) -> &AtomicU64 {
         let slot = slot as usize;
-        &self.buckets[slot / BUCKET_WORDS].0[slot % BUCKET_WORDS]
+        &self.buckets()[slot / BUCKET_WORDS].0[slot % BUCKET_WORDS]
     }
 
     /// The entry's words from its first, and that first; none while it is being written.
@@ -406,7 +440,7 @@ impl Drop for Table {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         writer.segments().for_each(|segment| self.pool.give(segment));
         let ghosts = writer.ghost_bytes();
-        self.pool.leave(size_of_val(&*self.buckets) + size_of_val(&*self.marks) + ghosts);
+        self.pool.leave(self.slot_bytes() + ghosts);
     }
 }
 

@@ -71,6 +71,7 @@ impl Table {
         if sizes.words > STORE_LARGE_WORDS || item.bytes() > MESSAGE_BYTES_MAX {
             return None;
         }
+        self.lay_out();
         let mut writer = self.writer();
         if self.wants_segment(&mut writer, item.class, sizes.words) {
             drop(writer);
@@ -129,7 +130,7 @@ impl Table {
 
     /// How many entries went from this bucket to their second one.
     fn strays(&self, bucket: usize) -> &AtomicU64 {
-        &self.buckets[bucket].0[0]
+        &self.buckets()[bucket].0[0]
     }
 
     fn load(&self, slot: u32) -> Slot {
