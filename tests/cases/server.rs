@@ -39,7 +39,9 @@ impl Server {
             fs::create_dir_all(parent).map_err(|error| told(name, error))?;
             fs::write(&path, content).map_err(|error| told(name, error))?;
         }
-        if files.iter().any(|(_, content)| content.contains("cert.pem")) {
+        let names = |content: &str| content.contains("cert.pem");
+        let given = files.iter().any(|(name, _)| name == "cert.pem");
+        if !given && files.iter().any(|(_, content)| names(content)) {
             certify(folder).map_err(|error| told("cert.pem", error))?;
         }
         let ports = ["PORT", "P1", "P2"].map(|name| (name, Port::free()));

@@ -146,13 +146,16 @@ fn a_server_that_comes_late_is_waited_for() {
 fn what_is_missing_is_an_error_of_the_operator_s() {
     for (connect, words) in [
         (Connect::Kubeconfig { file: "nosuchfile".into(), context: None }, "nosuchfile"),
-        (Connect::Endpoint { url: "http://".into(), tls: None }, "endpoint http://"),
+        (
+            Connect::Endpoint { url: "http://".into(), tls: None },
+            "endpoint: host must be a URL or a host:port pair: \"http://\"",
+        ),
         (
             Connect::Endpoint {
                 url: "https://10.0.0.1".into(),
                 tls: Some(Tls { ca: "nosuchca".into(), ..Tls::default() }),
             },
-            "nosuchca: No such file",
+            "unable to read certificate-authority nosuchca due to open nosuchca: no such file or directory",
         ),
         (Connect::InCluster, "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"),
     ] {

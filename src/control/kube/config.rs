@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use kube::config::{Config, Kubeconfig, KubeconfigError};
 
+use crate::control::identity::opened;
 use crate::limits::KUBE_CONNECT_SECONDS_MAX;
 
 /// How to reach the API server.
@@ -149,7 +150,8 @@ fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, String> {
         ];
         let missing = files.iter().filter(|(_, path)| !path.as_os_str().is_empty());
         let missing = missing.filter_map(|(what, path)| {
-            let why = std::fs::File::open(path).err().map(|error| error.kind())?;
+            let error = std::fs::File::open(path).err()?;
+            let why = opened(path, &error);
             Some(format!("unable to read {what} {} due to {why}", path.display()))
         });
         let missing: Vec<_> = missing.collect();
