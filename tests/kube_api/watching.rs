@@ -145,6 +145,20 @@ fn another_history_means_a_new_list() {
 }
 
 #[test]
+fn another_history_is_seen_without_an_event_of_it() {
+    run(async {
+        let (server, client) = synced(Streaming::Yes).await;
+        server.delete_unseen("services", "shop", "a");
+        server.rewind();
+        server.end(End::Reset);
+        client.serves(&["shop/b"]).await;
+        let lists = "corelane_kubernetes_lists_total{kind=\"services\",reason=\"new_history\"}";
+        assert_eq!(client.counted(lists), 1.0);
+        assert_eq!(asked(&server, "limit=1").len(), 1);
+    });
+}
+
+#[test]
 fn versions_that_the_server_never_reaches_mean_a_new_list() {
     run(async {
         let (server, client) = synced(Streaming::Yes).await;

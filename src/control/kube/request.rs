@@ -32,6 +32,13 @@ impl Selectors {
         target.0
     }
 
+    /// The shortest list: for its version.
+    pub fn glance(&self, kind: Kind) -> String {
+        let mut target = self.target(kind);
+        target.add("limit", "1");
+        target.0
+    }
+
     /// A watch that begins with all objects, and marks where they end.
     pub fn stream(&self, kind: Kind, random: u32) -> String {
         let mut target = self.watching(kind, random);
@@ -116,6 +123,7 @@ mod tests {
             "/api/v1/namespaces?watch=true&allowWatchBookmarks=true&timeoutSeconds=407\
              &resourceVersion=17"
         );
+        assert_eq!(all.glance(Kind::Services), "/api/v1/services?limit=1");
         assert!(all.stream(Kind::Imports, 0).ends_with(
             "serviceimports?watch=true&allowWatchBookmarks=true&timeoutSeconds=300\
              &sendInitialEvents=true&resourceVersionMatch=NotOlderThan"

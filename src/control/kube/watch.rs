@@ -3,7 +3,9 @@
 //! A list comes first: streaming where the server has it, else in pages. What it gives goes straight
 //! into the index, which marks and sweeps, so that nothing exists twice. Then the watch is followed
 //! and taken up where it ended, whoever ended it. The kind is listed again only when the server has
-//! forgotten the history (410), or has another one: a `resourceVersion` that goes back.
+//! forgotten the history (410), or has another one: a `resourceVersion` that goes back. After a
+//! connection was lost, a list of one object tells the server's version first: after a restore the
+//! server may know ours for a long time only as one to come, and say nothing.
 //!
 //! Guarantees: what was listed stays and is served while the server is away; a watch without a sign
 //! of life for `KUBE_SILENCE_SECONDS_MAX` is cut; an event that cannot be read is asked for once
@@ -277,11 +279,11 @@ impl Watch {
     /// Follows the watch, however often it has to be taken up, until only a list can help.
     async fn follow(&self, mut open: Option<Open>) -> Trouble {
         let mut backoff = Backoff::new();
-        let mut too_new = 0;
+        let (mut too_new, mut lost) = (0, false);
         loop {
             let (trouble, moved) = match open.take() {
                 Some(open) => self.read_on(open).await,
-                None => match self.take_up().await {
+                None => match self.take_up(&mut lost).await {
                     Ok(open) => {
                         self.well();
                         self.read_on(open).await
@@ -301,6 +303,7 @@ impl Watch {
             if too_new >= TOO_NEW_MAX {
                 return Trouble::NewHistory;
             }
+            lost |= matches!(trouble, Trouble::Broken(_) | Trouble::Refused | Trouble::TimedOut);
             self.counts.restart(trouble.reason());
             match &trouble {
                 // Nothing is wrong: at once.
@@ -315,7 +318,20 @@ impl Watch {
         }
     }
 
-    async fn take_up(&self) -> Result<Open, Trouble> {
+    /// Asks for the watch from where it ended. `lost`: the server was, and may have come back with
+    /// another history; a watch from a version that this has not reached would be silent until it has.
+    async fn take_up(&self, lost: &mut bool) -> Result<Open, Trouble> {
+        if *lost {
+            let mut answer = self.api.get(&self.selectors.glance(self.kind)).await?;
+            let mut list = List::default();
+            while let Some(chunk) = answer.chunk(self.times.answer).await? {
+                let fed = list.feed(&chunk, |_| {});
+                fed.map_err(|error| Trouble::Malformed(error.to_string()))?;
+            }
+            let list = list.finish().map_err(|error| Trouble::Malformed(error.to_string()))?;
+            self.is_ahead(&list.metadata.resource_version)?;
+            *lost = false;
+        }
         let version = self.place().version.clone();
         let random = Rng::from_entropy().below(u32::MAX);
         let answer = self.api.get(&self.selectors.watch(self.kind, &version, random)).await?;
@@ -423,19 +439,22 @@ impl Watch {
         None
     }
 
-    /// Moves to a version; one before ours is of another history.
+    /// Moves to a version.
     fn reach(&self, version: Box<str>) -> Result<(), Trouble> {
         if version.is_empty() {
             return Ok(());
         }
-        let mut place = self.place();
-        if let (Ok(new), Ok(old)) = (version.parse::<u64>(), place.version.parse::<u64>())
-            && new < old
-        {
-            return Err(Trouble::NewHistory);
-        }
-        place.version = version;
+        self.is_ahead(&version)?;
+        self.place().version = version;
         Ok(())
+    }
+
+    /// A version before ours is of another history.
+    fn is_ahead(&self, version: &str) -> Result<(), Trouble> {
+        match (version.parse::<u64>(), self.place().version.parse::<u64>()) {
+            (Ok(new), Ok(old)) if new < old => Err(Trouble::NewHistory),
+            _ => Ok(()),
+        }
     }
 
     /// Counts and tells of something that cannot be read.
