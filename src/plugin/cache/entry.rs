@@ -245,16 +245,30 @@ impl Link {
         scratch: &Scratch,
         cx: &mut Cx<'_>,
         key: Key,
+        shaped: (Seen, u32),
+        keep: bool,
+    ) {
+        let level = cx.level();
+        let reply = (level.reply.bytes(), level.reply.rcode());
+        self.put(scratch, cx, key, shaped, reply, keep);
+    }
+
+    /// Likewise a reply of octets and rcode, of which the level's question has been asked.
+    pub(super) fn put(
+        &self,
+        scratch: &Scratch,
+        cx: &Cx<'_>,
+        key: Key,
         (seen, ttl): (Seen, u32),
+        (message, rcode): (&[u8], u16),
         keep: bool,
     ) {
         let lives = ttl > 0 || seen.kind == Kind::ServerError && !self.settings.servfail.is_zero();
         if !seen.storable || !lives {
             return;
         }
-        let level = cx.level();
-        let question = level.question();
-        if !is_reply_to(question, &level.reply) {
+        let question = cx.question();
+        if !is_reply_to(question, message) {
             self.count(cx, |cells| cells.drops);
             return;
         }
@@ -270,8 +284,8 @@ impl Link {
             bits: if apart { key.bits | NO_ANSWER } else { key.bits },
             stored: cx.core.now,
             ttl,
-            note: level.reply.rcode(),
-            message: level.reply.bytes(),
+            note: rcode,
+            message,
             tail: &scratch.options,
             ttls: &scratch.ttls,
         };

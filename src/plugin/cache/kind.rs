@@ -6,7 +6,7 @@
 
 use crate::data::clock;
 use crate::limits::CACHE_ALIASES_MAX;
-use crate::wire::{NameBuf, Question, Record, Reply, Section, rclass, rcode, rtype};
+use crate::wire::{Counts, Flags, NameBuf, Question, Record, Reply, Section, rclass, rcode, rtype};
 
 /// Life in seconds of what names no TTL of its own.
 const LIFE_SECONDS: u32 = 5;
@@ -165,9 +165,9 @@ fn answers_question(question: Question<'_>, reply: &Reply) -> bool {
 }
 
 /// Whether a reply is one to this question.
-pub fn is_reply_to(question: Question<'_>, reply: &Reply) -> bool {
-    let bytes = reply.bytes();
-    reply.flags().qr() && reply.counts().question == 1 && is_question_of(question, bytes)
+pub fn is_reply_to(question: Question<'_>, message: &[u8]) -> bool {
+    let single = Counts::read(message).question == 1;
+    Flags::read(message).qr() && single && is_question_of(question, message)
 }
 
 /// Whether a message's first question is this one.

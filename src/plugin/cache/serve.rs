@@ -23,6 +23,8 @@ pub struct Scratch {
     pub(super) ttls: Vec<u16>,
     /// EDNS options of the query at hand that are part of its key.
     pub(super) options: Vec<u8>,
+    /// A reply that is stored after another was written.
+    pub(super) told: Vec<u8>,
 }
 
 /// Why a query is below, or waits.
@@ -247,6 +249,7 @@ impl Link {
                     let key = self.key(scratch, cx);
                     let shaped = self.shape(scratch, cx);
                     self.store(scratch, cx, key, shaped, false);
+                    Self::drop_options(cx);
                 }
                 Self::land(cx, frame);
                 Self::hide_ad(cx, frame.ad);
@@ -255,6 +258,15 @@ impl Link {
             Why::Joined => self.joined(scratch, cx),
             Why::Verify | Why::Prefetch | Why::Refresh => self.refreshed(scratch, cx, frame),
             Why::Verifying => self.verified(scratch, cx),
+        }
+    }
+
+    /// What an upstream said in its OPT was said to us (RFC 6891 section 6.2.6): it is given to
+    /// nobody, as it is not given of what is stored.
+    fn drop_options(cx: &mut Cx<'_>) {
+        let extra = &mut cx.level_mut().extra;
+        if extra.is_whole() {
+            extra.clear();
         }
     }
 
@@ -270,9 +282,9 @@ impl Link {
         let key = self.key(scratch, cx);
         let written = cx.level().state == ReplyState::Written;
         let stale = frame.why != Why::Prefetch;
-        let mut refreshed = !stale;
+        let (mut refreshed, mut no_news) = (!stale, None);
         let level = cx.level();
-        let fits = written && is_reply_to(level.question(), &level.reply);
+        let fits = written && is_reply_to(level.question(), level.reply.bytes());
         if fits && !level.reply.flags().tc() {
             let shaped = self.shape(scratch, cx);
             let code = cx.level().rcode();
@@ -286,9 +298,18 @@ impl Link {
                 }
             };
             refreshed |= newer;
-            if newer || !stale || self.settings.prefer_positive {
+            if newer || !stale {
                 self.store(scratch, cx, key, shaped, true);
+            } else if self.settings.prefer_positive && frame.is_detached() {
+                self.store(scratch, cx, key, shaped, true);
+            } else if self.settings.prefer_positive {
+                no_news = Some((shaped, code));
+                scratch.told.clear();
+                scratch.told.extend(cx.level().reply.bytes());
             }
+        }
+        if written {
+            Self::drop_options(cx);
         }
         self.end_refresh(frame.slot, cx.core.now, refreshed);
         if refreshed || frame.why == Why::Prefetch {
@@ -302,6 +323,10 @@ impl Link {
         if !frame.is_detached() {
             self.stale_instead(scratch, cx, key);
             Self::hide_ad(cx, frame.ad);
+        }
+        if let Some((shaped, code)) = no_news {
+            // Now that it cannot take the place of what this client is given.
+            self.put(scratch, cx, key, shaped, (&scratch.told, code), true);
         }
         Step::Up
     }

@@ -687,6 +687,19 @@ fn an_answer_is_preferred_where_that_is_wanted() {
 }
 
 #[test]
+fn what_is_no_answer_waits_until_the_stale_denial_has_been_served() {
+    let verify = "cache {\nserve_stale 1h verify\nserve_stale_policy prefer_positive\n}";
+    let mut scene = Scene::new(verify);
+    scene.source.set(NXDOMAIN);
+    scene.www();
+    scene.advance(60 * SECOND);
+    scene.source.set(SERVFAIL);
+    assert_eq!(scene.www().0, rcode::NXDOMAIN);
+    assert_eq!(scene.www().0, rcode::SERVFAIL, "which is stored");
+    assert_eq!(scene.source.asked(), 2);
+}
+
+#[test]
 fn a_servfail_does_not_hide_an_answer() {
     let mut scene = Scene::new("cache {\nprefetch 1 1m 90%\nservfail 1m\n}");
     scene.www();
