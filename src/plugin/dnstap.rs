@@ -23,7 +23,8 @@
 //! * **WRITEBUF**: the socket's buffer in MiB, 1 to 1024, by default 1. **QUEUE**: how many messages
 //!   may wait for the collector, in 10,000, 1 to 4096, by default 1. What finds it full is left out.
 //! * `identity`: who we are, by default the host's name. `version`: by default CoreDNS's.
-//! * `extra`: a text for each message, with the placeholders of *log*; labels need *metadata*.
+//! * `extra`: a text for each message, with the placeholders of *log*, of which those of the reply
+//!   are `-`, as in CoreDNS; labels need *metadata*.
 //! * `skipverify`: take any certificate of a collector over TLS.
 //! * `tls`: our certificate and key as PEM files, for `listen tls://`; with **CACERT** clients need a
 //!   certificate that it has signed.
@@ -272,7 +273,7 @@ impl Taps {
             cx.tell(tap.sink, |event, cx| {
                 head.write(event);
                 if tap.extra {
-                    Line::write(event, cx, replied.saturating_sub(asked), &tap.labels);
+                    Line::write(event, cx, None, &tap.labels);
                 } else {
                     at = message::push(event, octets(cx), 0, total);
                 }

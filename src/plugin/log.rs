@@ -25,8 +25,9 @@
 //!
 //! Placeholders: `{type}` `{class}` `{name}` of the question; `{proto}` udp or tcp; `{remote}` and
 //! `{port}` of the client, `{local}` the server's address; `{size}` octets of the query; `{rcode}`;
-//! `{rsize}` octets of the reply before compression, without OPT; `{duration}` seconds from the
-//! query's arrival; `{>id}` `{>opcode}` `{>do}` `{>bufsize}` of the query's header and OPT;
+//! `{rsize}` octets of the reply before compression, with OPT only if an upstream sent one;
+//! `{duration}` seconds from the query's arrival; `{>id}` `{>opcode}` `{>do}` `{>bufsize}` of the
+//! query's header and OPT;
 //! `{>rflags}` flags of the reply; `{slowest}` who had the query wait longest, and how long (`forward
 //! 192.0.2.1:53 0.120s`); `{/LABEL}` a metadata label. What has no value is `-`; a word in
 //! braces that is none of these stays as it is.
@@ -227,7 +228,7 @@ impl Compared {
     }
 
     fn tell(&self, cx: &mut Cx<'_>, took: Nanos) {
-        cx.tell(self.sink, |event, cx| Line::write(event, cx, took, &self.labels));
+        cx.tell(self.sink, |event, cx| Line::write(event, cx, Some(took), &self.labels));
     }
 
     fn wants(&self, cx: &Cx<'_>) -> bool {

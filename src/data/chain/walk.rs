@@ -6,6 +6,7 @@
 //! bound it is SERVFAIL and a counter. Costs a jump table and a few stores a link.
 
 use std::any::Any;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::cx::{Client, Core, Cx, Detached, Span};
@@ -437,8 +438,9 @@ impl Walk {
         let has_chain = served.is_some_and(|block| !block.chain.is_empty());
         let code = if has_chain { rcode::SERVFAIL } else { rcode::REFUSED };
         level.state = ReplyState::Failed(code);
-        if has_chain {
-            level.reason.push("no next plugin found");
+        if let Some(last) = served.and_then(|block| block.chain.last()) {
+            // A text that is full is cut.
+            let _ = write!(level.reason, "plugin/{}: no next plugin found", last.name());
         }
         Way::Up
     }

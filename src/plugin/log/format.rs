@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use crate::data::chain::Text;
+use crate::data::chain::level::OptExtra;
 use crate::data::clock::{MILLISECOND, SECOND};
 use crate::plugin::{Client, Cx, Event, ReplyState, Site};
 use crate::snapshot::MetaRef;
@@ -228,15 +229,21 @@ pub struct Line {
     took: u64,
 }
 
+/// In [`Line::took`]: the line is not of a reply.
+const NO_REPLY: u64 = u64::MAX;
+
 impl Line {
-    /// Writes what a format may ask for; `took` in nanoseconds.
-    pub fn write(event: &mut Event, cx: &Cx<'_>, took: u64, labels: &[Label]) {
+    /// Writes what a format may ask for; `took` in nanoseconds. None: there is nothing to be said of a
+    /// reply.
+    pub fn write(event: &mut Event, cx: &Cx<'_>, took: Option<u64>, labels: &[Label]) {
         let level = cx.level();
         let (question, asked) = (level.question(), &level.asked);
         let (rcode, flags, rsize) = match level.state {
+            _ if took.is_none() => (u16::MAX, 0, 0),
             ReplyState::Written => {
                 let reply = &level.reply;
-                (reply.rcode(), reply.flags().0, plain_len(reply.bytes(), question.name))
+                let len = plain_len(reply.bytes(), question.name) + opt_len(&level.extra);
+                (reply.rcode(), reply.flags().0, len)
             }
             ReplyState::Failed(rcode) => {
                 let flags = Flags::default().with_qr(true).with_rd(asked.flags.rd());
@@ -258,7 +265,7 @@ impl Line {
         event.push(&rcode.to_be_bytes());
         event.push(&flags.to_be_bytes());
         event.push(&(rsize as u32).to_be_bytes());
-        event.push(&took.to_be_bytes());
+        event.push(&took.unwrap_or(NO_REPLY).to_be_bytes());
         event.push(question.lower.as_bytes());
         for label in labels {
             let mut value = Text::<META_BYTES_MAX>::new();
@@ -314,6 +321,11 @@ fn write_slowest(value: &mut Text<META_BYTES_MAX>, cx: &Cx<'_>) -> bool {
     true
 }
 
+/// Octets of the OPT record that came with an upstream's reply.
+fn opt_len(extra: &OptExtra) -> usize {
+    if extra.is_whole() { 11 + extra.as_bytes().len() } else { 0 }
+}
+
 /// Octets of a message if its names were written in full: what CoreDNS calls its size.
 fn plain_len(message: &[u8], question: Name<'_>) -> usize {
     let mut len = 12 + question.len() + 4;
@@ -355,6 +367,9 @@ fn plain_rdata_len(message: &[u8], record: &Record) -> usize {
 impl Placeholder {
     fn text(self, line: &Line, name: Name<'_>, client: &Client) -> String {
         match self {
+            Self::Rcode | Self::Rsize | Self::Duration | Self::Rflags if line.took == NO_REPLY => {
+                "-".to_owned()
+            }
             Self::Type => rtype::text(line.rtype).to_string(),
             Self::Class => rclass::text(line.rclass).to_string(),
             Self::Name => name.to_string(),
@@ -425,6 +440,28 @@ mod tests {
                 text(" end"),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_not_of_a_reply_says_nothing_of_one() {
+        let mut fixed = [0; 28];
+        fixed[13] = 2;
+        fixed[20..].copy_from_slice(&NO_REPLY.to_be_bytes());
+        let text = |fixed: &[u8]| {
+            let (line, _) = Line::read(fixed).expect("whole");
+            let all = [
+                Placeholder::Rcode,
+                Placeholder::Rsize,
+                Placeholder::Duration,
+                Placeholder::Rflags,
+                Placeholder::Id,
+            ];
+            let root = crate::wire::NameBuf::root();
+            all.map(|one| one.text(&line, root.as_name(), &Client::NOBODY)).join(" ")
+        };
+        assert_eq!(text(&fixed), "- - - - 0");
+        fixed[20..].copy_from_slice(&SECOND.to_be_bytes());
+        assert_eq!(text(&fixed), "SERVFAIL 0 1s  0");
     }
 
     #[test]
