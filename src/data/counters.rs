@@ -74,7 +74,8 @@ impl ShedCounters {
             "coredns_shed_dropped_total",
             &["server", "reason"],
             "Queries and replies dropped under overload, by server and reason.",
-        );
+        )
+        .from_start();
         let counter = |reason| tally.counter(&DROPPED, &[server, reason]);
         Self { query: counter("query"), response: counter("response") }
     }
@@ -111,6 +112,25 @@ impl LinkTimes {
             own: tally.latency(&OWN, &labels),
             wait: tally.histogram(&WAIT, &labels),
             plugin: place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::tally::Format;
+
+    #[test]
+    fn nothing_dropped_is_shown_as_nothing() {
+        let tally = Tally::new(1);
+        ShedCounters::new(&tally, "dns://:53");
+        let mut page = String::new();
+        tally.scrape(&mut page, Format::Text004);
+        for reason in ["query", "response"] {
+            let labels = format!("{{server=\"dns://:53\",reason=\"{reason}\"}}");
+            let line = format!("\ncoredns_shed_dropped_total{labels} 0\n");
+            assert!(page.contains(&line), "{line} in {page}");
         }
     }
 }

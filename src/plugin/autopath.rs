@@ -47,6 +47,7 @@
 //!   (RFC 2181 section 10.1), as that of an ExternalName service has.
 //! * An address that pods of several namespaces have, as those on their node's network, has no search
 //!   path; CoreDNS takes one of the namespaces.
+//! * The question of a reply has the letters in which it was asked; CoreDNS's are in lower case.
 //! * A name that would be longer than 255 octets is passed over.
 
 use std::fs;

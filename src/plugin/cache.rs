@@ -99,9 +99,11 @@
 //! ## Differences from CoreDNS
 //!
 //! * Queries for what is being asked for already wait for its reply; CoreDNS asks again for each.
-//! * Names of a `kubernetes` zone below without `fallthrough` are not stored.
+//! * Names of a `kubernetes` zone below without `fallthrough` are not stored: their records have the
+//!   letters in which they are asked for, each time.
 //! * Of queries that differ in their EDNS options, none is given the reply of another.
 //! * The reply to a query without RD is not given to those with RD.
+//! * `disable` holds for refreshed entries too; CoreDNS stores what a refresh brings.
 //! * A TTL of 2³¹ or more counts as 0 (RFC 2181 section 8).
 //! * What leaves first is not random.
 //! * Zone transfers pass with the TTLs that they have.

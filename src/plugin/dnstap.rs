@@ -82,6 +82,7 @@ static DROPPED: Family = Family {
     help: "dnstap messages left out because the collector was too slow.",
     kind: Counts::Counter,
     labels: &["endpoint"],
+    from_start: false,
 };
 
 /// The directive: all its uses in the block.

@@ -133,6 +133,7 @@
 //! * `read_timeout` bounds the whole exchange, connecting included, and holds for HTTPS too.
 //! * A reply to another question is passed over, and FORMERR is what the client gets when nothing
 //!   better comes in time; CoreDNS says so at once.
+//! * What is logged of a failed exchange names the upstream's address, not our own beside it.
 //! * A client with EDNS is told why its query failed (RFC 8914).
 //! * `policy fastest`, `hedge`, and what is said above of upstreams that are asked last.
 
@@ -339,6 +340,10 @@ impl Failure {
     /// Whether there was no way to the upstream.
     fn is_unmade(&self) -> bool {
         matches!(self, Self::Unreached(Unreached::Refused | Unreached::NoRoute))
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Unreached(Unreached::Closed))
     }
 }
 
@@ -587,6 +592,10 @@ impl Link {
             _ if matches!(failure, Failure::Unreached(Unreached::Mismatched)) => {
                 let (_, reply) = cx.answer(false);
                 reply.set_rcode(rcode::FORMERR);
+            }
+            // Go's network library says this of a connection that ended, and no more.
+            Some((member, true)) if failure.is_closed() && member.upstream.proto(true) == "tcp" => {
+                cx.fail(rcode::SERVFAIL, format_args!("EOF"));
             }
             Some((member, stream)) => {
                 let (proto, to) = (member.upstream.proto(stream), &member.upstream.label);

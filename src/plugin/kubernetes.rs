@@ -148,6 +148,7 @@
 //! * A slice whose endpoints are as they were is not counted in the programming duration.
 //! * What is denied is never cached: a `cache` above sees a new service at once.
 //! * Only the cluster's zones themselves are transferred, not names below them, nor reverse zones.
+//!   What has no port has no SRV record in a transfer; CoreDNS sends one with port 65535.
 //! * Where the first zone is the root, PTR records are answered. A slice that belongs to no service
 //!   has none.
 //! * The addresses of `bind` are known for NS records, whatever form they have.

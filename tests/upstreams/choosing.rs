@@ -299,6 +299,15 @@ fn attempts_are_as_many_as_the_corefile_says() {
 }
 
 #[test]
+fn an_end_where_a_reply_was_due_is_told_as_one() {
+    let upstream = Upstream::new(|_| vec![Act::Close]);
+    let options = "force_tcp\n max_connect_attempts 1";
+    let (server, client) = forwarding("eof", &upstream.address.to_string(), options);
+    assert_eq!(client.ask("a.test.").rcode, ResponseCode::ServFail);
+    server.says("plugin/errors: 2 a.test. A: EOF").expect("a reason");
+}
+
+#[test]
 fn bursts_of_servfail_open_a_breaker() {
     let (ill, well) = (Upstream::new(says(2)), Upstream::new(honest(2)));
     let to = format!("{} {}", ill.address, well.address);

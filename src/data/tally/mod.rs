@@ -60,6 +60,8 @@ pub struct Family {
     pub kind: Kind,
     /// Names of its labels, in the order in which values are given.
     pub labels: &'static [&'static str],
+    /// Whether its series are shown before anything was counted in them.
+    pub from_start: bool,
 }
 
 impl Family {
@@ -69,7 +71,7 @@ impl Family {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Counter, labels }
+        Self { name, help, kind: Kind::Counter, labels, from_start: false }
     }
 
     /// A family of gauges.
@@ -78,7 +80,7 @@ impl Family {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Gauge, labels }
+        Self { name, help, kind: Kind::Gauge, labels, from_start: false }
     }
 
     /// A family of summaries.
@@ -87,7 +89,7 @@ impl Family {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Summary, labels }
+        Self { name, help, kind: Kind::Summary, labels, from_start: false }
     }
 
     /// A family of histograms.
@@ -97,7 +99,13 @@ impl Family {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Histogram(buckets), labels }
+        Self { name, help, kind: Kind::Histogram(buckets), labels, from_start: false }
+    }
+
+    /// The family with its series shown before anything was counted in them.
+    pub const fn from_start(mut self) -> Self {
+        self.from_start = true;
+        self
     }
 }
 

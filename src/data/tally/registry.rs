@@ -373,7 +373,7 @@ fn write_cells(
     first: u32,
     recent: Recent<'_>,
 ) {
-    let always = family.labels.is_empty() && each.is_empty();
+    let always = family.from_start || family.labels.is_empty() && each.is_empty();
     match family.kind {
         Kind::Histogram(buckets) => {
             let counts: Vec<u64> =

@@ -13,6 +13,7 @@ macro_rules! families {
             help: $help,
             kind: Kind::$kind,
             labels: &[$($label),*],
+            from_start: false,
         };)*
     };
 }
