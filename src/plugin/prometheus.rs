@@ -119,6 +119,8 @@
 //! * An address is served over TLS, and for a password, if any block asks for it there, not only if
 //!   the first does. Other endpoints on that address are, too.
 //! * Whoever guesses passwords is slowed down, and gets `429` when too many wait.
+//! * The size of a reply is that of its message as it is, with names compressed and without OPT;
+//!   CoreDNS counts names in full, and an upstream's OPT.
 //! * There are no `go_*` and `promhttp_*` families and no native histograms.
 //!
 //! ## Cost

@@ -155,7 +155,8 @@ fn what_is_missing_is_an_error_of_the_operator_s() {
                 url: "https://10.0.0.1".into(),
                 tls: Some(Tls { ca: "nosuchca".into(), ..Tls::default() }),
             },
-            "unable to read certificate-authority nosuchca due to open nosuchca: no such file or directory",
+            "unable to read certificate-authority nosuchca due to open nosuchca: \
+             no such file or directory",
         ),
         (Connect::InCluster, "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"),
     ] {
