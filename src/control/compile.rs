@@ -140,8 +140,8 @@ impl Graph {
     /// Starts the tasks of what is new. Called on control's runtime, after publication.
     pub fn start_tasks(&mut self) {
         for part in &self.parts {
-            let fresh = self.fresh.iter().any(|(other, _)| Arc::ptr_eq(part, other));
-            if let Some(looked) = part.carried_over.as_ref().filter(|_| !fresh) {
+            let Some(looked) = &part.carried_over else { continue };
+            if !self.fresh.iter().any(|(other, _)| Arc::ptr_eq(part, other)) {
                 looked.notify_one();
             }
         }
