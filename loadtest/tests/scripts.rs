@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+#[allow(clippy::disallowed_types, reason = "not the query path")]
+use std::sync::{Mutex, PoisonError};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -16,6 +18,10 @@ fn unit_tests_in_python() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("Ran 0 tests"), "{said}");
 }
+
+/// Held by who measures: two at once would take each other's CPUs, and could find the same port free.
+#[allow(clippy::disallowed_types, reason = "not the query path")]
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn has_two_cpus() -> bool {
     let has = std::thread::available_parallelism().is_ok_and(|count| count.get() >= 2);
@@ -47,6 +53,7 @@ fn a_measurement_leaves_a_report() {
     if !has_two_cpus() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let against = "reflect,reflect:again,knot:absent=/nonexistent";
     let more = ["--rounds", "2", "--seconds", "0.2", "--max", "again=1000"];
     let (mut command, reports) = run("whole", &[&["--against", against], &more[..]].concat());
@@ -73,12 +80,18 @@ fn an_interruption_leaves_the_report_of_what_was_complete() {
     if !has_two_cpus() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let words = ["--against", "reflect", "--rounds", "600", "--seconds", "0.2"];
     let (mut command, reports) = run("interrupted", &words);
     let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(process.stderr.take().unwrap()).lines();
     // The first step is told at once.
-    assert!(said.any(|line| line.unwrap().contains("1 of 600")));
+    let mut heard = Vec::new();
+    let began = said.by_ref().map(Result::unwrap).any(|line| {
+        heard.push(line);
+        heard.last().is_some_and(|line| line.contains("1 of 600"))
+    });
+    assert!(began, "{heard:#?}");
     let number = process.id().to_string();
     assert!(Command::new("kill").args(["-INT", &number]).status().unwrap().success());
     said.for_each(|line| drop(line.unwrap()));
