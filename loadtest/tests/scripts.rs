@@ -1,9 +1,9 @@
 //! The scripts beside this crate: their unit tests, and small measurements from end to end.
+#![allow(clippy::disallowed_types, reason = "not the query path")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-#[allow(clippy::disallowed_types, reason = "not the query path")]
 use std::sync::{Mutex, PoisonError};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -20,7 +20,6 @@ fn unit_tests_in_python() {
 }
 
 /// Held by who measures: two at once would take each other's CPUs, and could find the same port free.
-#[allow(clippy::disallowed_types, reason = "not the query path")]
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn has_two_cpus() -> bool {
