@@ -37,6 +37,9 @@ fn meanings(side: &Side, block: &ServerBlock) -> Vec<String> {
     all
 }
 
+/// What a block of a side can have in common with another's.
+type Traits = dyn Fn(&Side, &ServerBlock) -> Vec<String>;
+
 /// Finds for each new block its like: of the same keys and view, else of most of the keys, else of the
 /// same directives; of equal ones the first that is left. Blocks are looked up by what they have in
 /// common, since a Corefile may have thousands.
@@ -51,8 +54,7 @@ pub(super) fn pair(old: &Side, new: &Side) -> Pairs {
         true => Vec::new(),
         false => vec![substance(block)],
     };
-    let rules: [&dyn Fn(&Side, &ServerBlock) -> Vec<String>; 3] =
-        [&whole, &meanings, &same_directives];
+    let rules: [&Traits; 3] = [&whole, &meanings, &same_directives];
     for traits in rules {
         let mut having: HashMap<String, VecDeque<usize>> = HashMap::new();
         for (at, block) in olds.iter().enumerate().filter(|(at, _)| !is_taken[*at]) {

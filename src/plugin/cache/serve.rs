@@ -298,11 +298,10 @@ impl Link {
                 }
             };
             refreshed |= newer;
-            if newer || !stale {
+            let prefers = self.settings.prefer_positive;
+            if newer || !stale || prefers && frame.is_detached() {
                 self.store(scratch, cx, key, shaped, true);
-            } else if self.settings.prefer_positive && frame.is_detached() {
-                self.store(scratch, cx, key, shaped, true);
-            } else if self.settings.prefer_positive {
+            } else if prefers {
                 no_news = Some((shaped, code));
                 scratch.told.clear();
                 scratch.told.extend(cx.level().reply.bytes());
