@@ -6,7 +6,7 @@
 //! what is serving: a [`Graph`] that is dropped before it is published leaves nothing behind. A link whose directive,
 //! keys and options are the same as before is carried over with its tasks, if its plugin allows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -286,19 +286,19 @@ fn bound_to(facts: &Facts) -> &[SocketAddr] {
     if facts.binds.is_empty() { &EVERYWHERE } else { &facts.binds }
 }
 
-/// Refuses keys that want TLS where no block of their listener has a certificate.
+/// Refuses keys that want TLS where no block of their listener names a certificate.
 fn check_certificates(corefile: &Corefile, planned: &[Planned]) -> Vec<CorefileError> {
-    let has_certificate = |spot: &Spot| {
-        let mut blocks = planned.iter().filter(|plan| plan.facts.tls.is_some());
-        blocks.any(|plan| plan.servers.iter().any(|(other, _)| other == spot))
-    };
+    let blocks = || corefile.blocks.iter().zip(planned);
+    // One that could not be read is an error of its own.
+    let named = blocks().filter(|(block, _)| block.uses("tls").next().is_some());
+    let certified: BTreeSet<Spot> =
+        named.flat_map(|(_, plan)| plan.servers.iter().map(|(spot, _)| *spot)).collect();
     let mut errors = Vec::new();
-    for (block, plan) in corefile.blocks.iter().zip(planned) {
-        // A certificate that could not be read is an error of its own.
-        let lacks = |spot: &Spot| spot.transport == Transport::Tls && !has_certificate(spot);
+    for (block, plan) in blocks() {
+        let lacks = |spot: &Spot| spot.transport == Transport::Tls && !certified.contains(spot);
         let bare = plan.servers.iter().any(|(spot, _)| lacks(spot));
         let key = block.keys.iter().find(|key| key.transport == Transport::Tls);
-        if let Some(key) = key.filter(|_| bare && block.uses("tls").next().is_none()) {
+        if let Some(key) = key.filter(|_| bare) {
             let message = format!(
                 "{} has no certificate: add `tls CERT KEY`, or serve plain DNS with dns://",
                 key.address(corefile.default_port)

@@ -185,6 +185,10 @@ impl Link {
             marks: settings.prefetch > 0 || settings.stale.is_some(),
         };
         let table = Table::new(share.pool(), wanted);
+        // A worker's first miss need not wait for it; of thousands of caches most hold nothing.
+        if share.pool().used() < share.pool().limit() / 4 {
+            table.lay_out();
+        }
         Self {
             settings,
             table,

@@ -212,7 +212,7 @@ impl Slots {
 /// A table of entries.
 pub struct Table {
     pub(super) pool: Arc<Pool>,
-    /// Made by the first put: a Corefile may have thousands of tables that hold nothing.
+    /// Made by the first put at the latest: a Corefile may have thousands of tables that hold nothing.
     slots: OnceLock<Slots>,
     buckets_max: usize,
     pub(super) entries: [AtomicUsize; 2],
@@ -249,8 +249,8 @@ impl Table {
         table
     }
 
-    /// Makes the slots, unless they are there.
-    pub(super) fn lay_out(&self) {
+    /// Makes the slots, unless they are there; else the first put does.
+    pub fn lay_out(&self) {
         self.slots.get_or_init(|| {
             let buckets = cells(self.buckets_max, || Bucket(Default::default()));
             let marks = if self.wanted.marks { buckets.len() * BUCKET_WORDS * MARKS } else { 0 };
